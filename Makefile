@@ -1,0 +1,75 @@
+# Every target sets up what it needs. Nothing is installed that is not in the hashed requirements files.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+# Wheels only: a source package would fetch its build tools, and those are not hashed.
+INSTALL := $(PIP) install --require-hashes --only-binary :all:
+CODE := $(wildcard schemas models sinks streams infra tests benchmarks)
+SUITE ?=
+
+.PHONY: help setup demo test faults lint bench up down lock clean
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.dev ## Make .venv with everything that development needs
+
+demo: .venv/.runtime ## Live through a day of campaigns on this machine
+	$(BIN)/opportune demo
+
+test: .venv/.dev ## Run the tests, all but the long fault runs
+	$(BIN)/pytest -m "not soak"
+
+faults: .venv/.dev ## Run the fault tests, the long ones too
+	$(BIN)/pytest -m "faults or soak"
+
+lint: .venv/.dev ## Check style, types, who imports whom, and schemas
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports
+	$(BIN)/opportune schemas check
+
+bench: .venv/.dev ## Measure beside peers: make bench SUITE=name
+	$(BIN)/python -m benchmarks $(SUITE)
+
+up: .venv/.runtime ## Start Kafka and ClickHouse on this machine
+	$(BIN)/opportune up
+
+down: .venv/.runtime ## Stop what `make up` started
+	$(BIN)/opportune down
+
+LOCK := $(BIN)/uv pip compile pyproject.toml --group build --universal --generate-hashes --quiet \
+	--custom-compile-command "make lock" $(UPGRADE)
+lock: .venv/.dev ## Write the requirements files anew (UPGRADE=--upgrade for newer releases)
+	$(LOCK) --output-file requirements.txt
+	$(LOCK) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+
+clean: ## Remove .venv, caches and build output (not the state of `make up`)
+	rm -rf .venv build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@for python in python3.11 python3; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Making .venv with $$($$python --version)"; \
+	    rm -rf .venv; \
+	    exec $$python -m venv .venv; \
+	  fi; \
+	done; \
+	echo "opportune needs Python 3.11 or newer: neither python3.11 nor python3 is one." >&2; \
+	exit 1
+
+# A new top-level package must be told to the editable install.
+.venv/.runtime: requirements.txt pyproject.toml $(wildcard */__init__.py) | .venv/bin/python
+	$(INSTALL) -r requirements.txt
+	$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+.venv/.dev: requirements-dev.txt .venv/.runtime
+	$(INSTALL) -r requirements-dev.txt
+	@touch $@

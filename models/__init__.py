@@ -1,0 +1,1 @@
+"""Pure functions over columns: everything that is decided, nothing that is done."""

@@ -1,0 +1,310 @@
+"""One cut decided: rows, records and time in; rows, audit, commands and recalls out. Pure; see docs/decisions.md."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from models import audit, columns, contact, deciding, profile, slots, triggers
+from models.audit import Output
+from models.profile import Events
+from models.segments import Segments
+from models.sendtime import SendTimeModel
+from models.triggers import BEFORE_RECORDS, States, Triggers
+from schemas import ids
+from schemas.policy import Policy
+from schemas.profile import MINUTE_MS, PURPOSES, TIMED_SEGMENTS, Consent, Suppression
+from schemas.reasons import Reason
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a cut happens: UTC ms of it and of the one before, and what control says."""
+
+    now: int
+    before: int
+    paused: bool
+    history: bool
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """n clicks and purchases sorted by (row, position): as `profile.Events`, plus hashes of ids (0 none)."""
+
+    row: np.ndarray
+    position: np.ndarray
+    kind: np.ndarray
+    at: np.ndarray
+    amount: np.ndarray
+    hashes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Other:
+    """A record of consent, attributes or delivery: its row, its position, its topic's name and its fields."""
+
+    row: int
+    position: int
+    topic: str
+    fields: Mapping[str, Any]
+
+
+@dataclass
+class Fates:
+    """By position in the cut: which records were filtered, and which triggered a campaign."""
+
+    duplicate: np.ndarray
+    stale: list[int]
+    unknown_dispatch: list[int]
+    deciding: np.ndarray
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a cut gives: its rows, which of them changed (bool), when each is due next, and what leaves."""
+
+    rows: np.ndarray
+    changed: np.ndarray
+    due_at: np.ndarray
+    output: Output
+    fates: Fates
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The policy in force, compiled, and the send-time model."""
+
+    policy: Policy
+    segments: Segments
+    model: SendTimeModel
+
+
+class Causes(Protocol):
+    """Names the record at a position for audit and ids; the intake knows."""
+
+    def of(self, position: int) -> dict[str, Any]:
+        """Cause record: topic, partition, offset, event_id, and no due time."""
+        ...
+
+
+def decide(
+    names: Sequence[str],
+    rows: np.ndarray,
+    known: np.ndarray,
+    behaviour: Behaviour,
+    others: Sequence[Other],
+    causes: Causes,
+    moment: Moment,
+    rules: Rules,
+) -> Decided:
+    """Decide one cut.
+
+    Parameters
+    ----------
+    names
+        Recipient ids of the n touched rows.
+    rows
+        Their rows, owned: they are changed in place and returned.
+    known
+        bool (n,): False for recipients first seen in this cut.
+    behaviour, others
+        The cut's records that decoded, were in time and rightly keyed.
+    """
+    policy, now = rules.policy, moment.now
+    out = Output(moment.history, now)
+    stored = rows.copy()
+    rows["hour"] = np.where(known, rows["hour"], now // profile.HOUR_MS)
+    profile.roll(rows, now)
+
+    changed = slots.settle(rows, names, policy, moment.paused, now, out)
+    accepted = profile.accept(rows, behaviour.row, behaviour.hashes)
+    events = _events(rows, behaviour, accepted, others, policy)
+    added = profile.additions(rows, events, now)
+    passed = profile.last_evaluation(rows, moment.before, now) * known
+    found = triggers.states(rows, np.flatnonzero(passed), events, added, rules.segments, now)
+    asked = triggers.triggers(found, events, policy.campaigns, rules.segments)
+    profile.add(rows, events, added)
+    _transitions(names, rows, found, events, causes, passed, rules.segments, now, out)
+
+    rounds = _Rounds(names, rows, events, added, others, found, asked, causes, passed, rules, moment, out)
+    stale, unknown = rounds.run()
+
+    changed[found.row[(found.holds != found.held).any(1)]] = True
+    changed[behaviour.row] = True
+    changed[[other.row for other in others]] = True
+    changed |= ~known
+    rows[~changed] = stored[~changed]
+    decided = np.unique(asked.position[asked.position != BEFORE_RECORDS])
+    fates = Fates(behaviour.position[~accepted], stale, unknown, decided)
+    return Decided(rows, changed, profile.next_due(rows, now, moment.paused), out, fates)
+
+
+def _events(
+    rows: np.ndarray, behaviour: Behaviour, accepted: np.ndarray, others: Sequence[Other], policy: Policy
+) -> Events:
+    """The accepted events, each with its recipient's zone at that moment."""
+    row, position = behaviour.row[accepted], behaviour.position[accepted]
+    zone = contact.zone_of(rows, policy.contact)[row]
+    moves = sorted((o.row, o.position, o.fields["zone"]) for o in others if o.fields.get("zone"))
+    for moved, since, name in moves:
+        zone[(row == moved) & (position > since)] = name.encode()
+    kind, at, amount = behaviour.kind[accepted], behaviour.at[accepted], behaviour.amount[accepted]
+    return Events(row, position, kind, at, amount, zone)
+
+
+def _transitions(
+    names: Sequence[str], rows: np.ndarray, found: States, events: Events, causes: Causes,
+    passed: np.ndarray, segments: Segments, now: int, out: Output,
+) -> None:  # fmt: skip
+    """Write down every membership change and store the last state in owned rows."""
+    for state, column in zip(*np.nonzero(found.holds != found.held), strict=True):
+        row, segment = int(found.row[state]), segments.definitions[column]
+        entered = bool(found.holds[state, column])
+        cause = _cause(found, int(state), causes, passed)
+        out.transition(names[row], segment.name, entered, cause, segment.definition)
+        if segment.number < TIMED_SEGMENTS:
+            rows["entered"][row, segment.number] = now // MINUTE_MS if entered else 0
+    last = np.flatnonzero(np.append(columns.starts(found.row)[1:], True)) if len(found.row) else found.row
+    rows["segments"][found.row[last]] = segments.packed(found.holds[last])
+
+
+def _cause(found: States, state: int, causes: Causes, passed: np.ndarray) -> dict[str, Any]:
+    if found.event[state] < 0:
+        return audit.due_cause(int(passed[found.row[state]]))
+    return causes.of(int(found.position[state]))
+
+
+@dataclass
+class _Rounds:
+    """What is truly sequential in a cut: the k-th such item of every recipient is handled together."""
+
+    names: Sequence[str]
+    rows: np.ndarray
+    events: Events
+    added: profile.Additions
+    others: Sequence[Other]
+    found: States
+    asked: Triggers
+    causes: Causes
+    passed: np.ndarray
+    rules: Rules
+    moment: Moment
+    out: Output
+
+    def run(self) -> tuple[list[int], list[int]]:
+        """Handle all rounds; returns the positions filtered as stale and as unknown dispatch."""
+        row = np.concatenate([np.array([o.row for o in self.others], np.int64), self.asked.row])
+        position = np.concatenate([np.array([o.position for o in self.others], np.int64), self.asked.position])
+        campaign = np.concatenate([np.full(len(self.others), -1), self.asked.campaign])
+        order = np.lexsort((campaign, position, row))
+        row, position = row[order], position[order]
+        turn = columns.rank_in_run(row)
+        # An event's activity counts for the items that come after it, and for the triggers it sets off.
+        span = int(max(position.max(initial=0), self.events.position.max(initial=0))) + 2
+        first_after = np.searchsorted(row * span + position + 1, self.events.row * span + self.events.position + 1)
+        event_turn = first_after - np.searchsorted(row, self.events.row)
+        stale: list[int] = []
+        unknown: list[int] = []
+        for k in range(int(turn.max(initial=-1)) + 1):
+            self._add_activity(event_turn == k)
+            mine = order[turn == k]
+            for item in mine[mine < len(self.others)].tolist():
+                self._other(self.others[item], stale, unknown)
+            self._triggers(mine[mine >= len(self.others)] - len(self.others))
+        self._add_activity(event_turn > int(turn.max(initial=-1)))
+        return stale, unknown
+
+    def _add_activity(self, which: np.ndarray) -> None:
+        profile.add_activity(self.rows, self.events.row[which], self.added.slot[which], self.added.weight[which])
+
+    def _other(self, other: Other, stale: list[int], unknown: list[int]) -> None:
+        if other.topic == "recipients.attributes":
+            for name in ("zone", "locale", "provider", "place"):
+                if other.fields[name] is not None:
+                    self.rows[name][other.row] = other.fields[name].encode()
+        elif other.topic == "consent.changes":
+            if not self._consent(other):
+                stale.append(other.position)
+        elif not self._delivery(other):
+            unknown.append(other.position)
+
+    def _consent(self, other: Other) -> bool:
+        """Store a consent change; a withdrawal frees what waits. Returns whether it took effect."""
+        fields, purpose = other.fields, PURPOSES.index(other.fields["purpose"])
+        if fields["version"] <= self.rows["consent_version"][other.row, purpose]:
+            return False
+        granted = fields["state"] == "granted"
+        self.rows["consent"][other.row, purpose] = Consent.GRANTED if granted else Consent.WITHDRAWN
+        self.rows["consent_version"][other.row, purpose] = fields["version"]
+        name = self.names[other.row]
+        self.out.consent(
+            name, fields["purpose"], fields["state"], fields["version"], None, self.causes.of(other.position)
+        )
+        if not granted:
+            slots.withdraw(self.rows, other.row, name, self.rules.policy, fields["purpose"], self.out)
+        return True
+
+    def _delivery(self, other: Other) -> bool:
+        """Confirm, fail or suppress. Returns whether it took effect."""
+        kind, name, policy = other.fields["kind"], self.names[other.row], self.rules.policy
+        slot = slots.find(self.rows, other.row, policy, other.fields["dispatch_id"])
+        if slot is not None and kind != "deferred":
+            reason = Reason.CONFIRMED if kind in ("sent", "delivered") else Reason.FAILED
+            slots.close(self.rows, other.row, slot, name, policy, reason, self.out)
+        suppression = _SUPPRESSES.get(kind)
+        if suppression is None or (kind == "bounced" and not other.fields["permanent"]):
+            return slot is not None
+        if not self.rows["suppressed"][other.row]:
+            self.rows["suppressed"][other.row] = suppression
+            cause = self.causes.of(other.position)
+            self.out.consent(name, "suppression", "suppressed", 0, suppression.name.lower(), cause)
+        slots.withdraw(self.rows, other.row, name, policy, None, self.out)
+        return True
+
+    def _triggers(self, which: np.ndarray) -> None:
+        """Decide one trigger of each of distinct rows."""
+        if not len(which):
+            return
+        rules, found, asked = self.rules, self.found, self.asked
+        states = asked.state[which]
+        campaigns = [rules.policy.campaigns[c] for c in asked.campaign[which]]
+        causes = [_cause(found, int(state), self.causes, self.passed) for state in states]
+        rows = asked.row[which]
+        decisions = [
+            ids.decision_id(_cause_id(cause, campaign.trigger), self.names[row], campaign.name, campaign.version)
+            for cause, campaign, row in zip(causes, campaigns, rows.tolist(), strict=True)
+        ]
+        in_audience = np.array(
+            [
+                campaign.audience is None or found.holds[state, rules.segments.column(campaign.audience)]
+                for campaign, state in zip(campaigns, states, strict=True)
+            ]
+        )
+        ask = deciding.Asked(rows, campaigns, decisions, in_audience)
+        records = deciding.decide(self.rows, ask, rules.policy, rules.model, self.moment.now)
+        for record, row, cause, state in zip(records, rows.tolist(), causes, states, strict=True):
+            record["cause"] = cause
+            record["policy"] = rules.policy.digest
+            record["segments"] = [rules.segments.definitions[c].name for c in np.flatnonzero(found.holds[state])]
+            record["features"] = {
+                feature.name: value
+                for feature, value in zip(rules.segments.features, found.values[state].tolist(), strict=True)
+                if value == value  # NaN stands for NULL
+            }
+            self.out.decision(self.names[row], record)
+
+
+_SUPPRESSES = {
+    "bounced": Suppression.BOUNCED,
+    "complained": Suppression.COMPLAINED,
+    "unsubscribed": Suppression.UNSUBSCRIBED,
+}
+
+
+def _cause_id(cause: Mapping[str, Any], trigger: Any) -> str:
+    """What a decision id is made of: the event's id, or the condition and its due time."""
+    if cause["event_id"] is not None:
+        return str(cause["event_id"])
+    condition = f"enter:{trigger.enter}" if trigger.enter else f"leave:{trigger.leave}"
+    return ids.due_id(condition, cause["due_at"])

@@ -1,0 +1,82 @@
+"""Named features of a profile: one table from which SQL, docs and columns are made."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from schemas.profile import DAYS, HOUR_MS, HOURS, KINDS
+
+_PLURALS: Final = {
+    "views": "view", "clicks": "click", "scrolls": "scroll", "searches": "search", "carts": "cart",
+    "opens": "open", "purchases": "purchase",
+}  # fmt: skip
+HOUR_WINDOWS: Final = (1, 6, 24, 48)
+DAY_WINDOWS: Final = (7, 14, 30)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One named number of a recipient.
+
+    `source` is `counter`, `revenue`, `last` or `first`; `kind` a column of the row's counters (-1 where it
+    has none); a window counts its current, partial bucket.
+    """
+
+    name: str
+    source: str
+    unit: str
+    doc: str
+    kind: int = -1
+    hours: int = 0
+    days: int = 0
+
+
+def _table() -> dict[str, Feature]:
+    out = []
+    for plural, kind in _PLURALS.items():
+        number = KINDS.index(kind)
+        for n in HOUR_WINDOWS:
+            doc = f"{plural} in the current hour and the {n - 1} before it" if n > 1 else f"{plural} in the current hour"
+            out.append(Feature(f"{plural}_{n}h", "counter", "count", doc, number, hours=n))
+        for n in DAY_WINDOWS:
+            doc = f"{plural} in the current UTC day and the {n - 1} before it"
+            out.append(Feature(f"{plural}_{n}d", "counter", "count", doc, number, days=n))
+        out.append(Feature(f"hours_since_{kind}", "last", "hours", f"since the latest {kind}; NULL if none", number))
+    for n in DAY_WINDOWS:
+        doc = f"spent in the current UTC day and the {n - 1} before it"
+        out.append(Feature(f"revenue_{n}d", "revenue", "minor units", doc, days=n))
+    out.append(Feature("hours_since_first", "first", "hours", "since the first event; NULL if none"))
+    return {feature.name: feature for feature in out}
+
+
+FEATURES: Final = _table()
+_WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def named_in(expressions: Iterable[str]) -> tuple[Feature, ...]:
+    """The features that SQL expressions name, by name."""
+    words = {word.lower() for text in expressions for word in _WORD.findall(text)}
+    return tuple(FEATURES[name] for name in sorted(words & FEATURES.keys()))
+
+
+def base(rows: np.ndarray, feature: Feature, now: int) -> np.ndarray:
+    """Integer base of a feature of rolled rows: a count, a sum, or a time in UTC ms (0 never), int64 (n,)."""
+    hour = now // HOUR_MS
+    if feature.source == "counter" and feature.hours:
+        buckets = (hour - np.arange(feature.hours)) % HOURS
+        return np.asarray(rows["hourly"][:, feature.kind, buckets].sum(1, dtype=np.int64))
+    if feature.source in ("counter", "revenue"):
+        buckets = (hour // 24 - np.arange(feature.days)) % DAYS
+        ring = rows["revenue"] if feature.source == "revenue" else rows["daily"][:, feature.kind]
+        return np.asarray(ring[:, buckets].sum(1, dtype=np.int64))
+    return np.asarray(rows["first"] if feature.source == "first" else rows["last"][:, feature.kind])
+
+
+def value(feature: Feature, integers: np.ndarray, now: int) -> np.ndarray:
+    """Float64 value of a feature from its integers; NaN stands for NULL."""
+    if feature.source in ("last", "first"):
+        return np.where(integers > 0, (now - integers) / HOUR_MS, np.nan)
+    return integers.astype(np.float64)

@@ -1,0 +1,237 @@
+"""A recipient's profile: rolled through time, fed with events, asked when it is due."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from models import columns, zones
+from schemas.profile import (
+    COUNTER_MAX,
+    DAY_MS,
+    DAYS,
+    HOUR_MS,
+    HOURS,
+    KINDS,
+    RECENT_SLOTS,
+    SATURATED,
+    WEIGHT_ONE,
+    Slot,
+)
+
+NEVER: Final = np.iinfo(np.int64).max
+EVALUATED_HOURS: Final = 50  # hours after its last event during which a row is evaluated hourly
+UNCONFIRMED_AFTER_MS: Final = HOUR_MS
+
+_REVENUE_MAX: Final = 2**32 - 1
+_ACTIVE_MAX: Final = 2**16 - 1
+_WEEKLY_DECAY: Final = 62096  # 2 ** (-7 / 90) in 1/65536: half-life of 90 days, applied on Mondays
+# A human open says less than a click: it may be a preview. Judgement, not measured.
+_OPEN_WEIGHT: Final = 77
+WEIGHTS: Final = np.array([_OPEN_WEIGHT if kind == "open" else WEIGHT_ONE for kind in KINDS], np.int64)
+
+
+@dataclass(frozen=True)
+class Events:
+    """Behaviour events that took effect, n columns sorted by (row, position).
+
+    `row` indexes the cut's rows, `position` is the place in the cut, `kind` a column of the counters, `at`
+    UTC ms, `amount` minor units (0 but for purchases), `zone` the recipient's zone at that moment (S32).
+    """
+
+    row: np.ndarray
+    position: np.ndarray
+    kind: np.ndarray
+    at: np.ndarray
+    amount: np.ndarray
+    zone: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return len(self.row)
+
+
+def roll(rows: np.ndarray, now: int) -> None:
+    """Bring owned rows to the hour of `now`: empty the buckets that left, decay at week boundaries."""
+    hour = now // HOUR_MS
+    former = rows["hour"].astype(np.int64)
+    stale = np.flatnonzero(former < hour)
+    if not len(stale):
+        return
+    former = former[stale]
+    hours = hour - (hour - np.arange(HOURS)) % HOURS  # the UTC hour whose bucket each column is now
+    rows["hourly"][stale] *= (hours <= former[:, None])[:, None, :]
+    days = hour // 24 - (hour // 24 - np.arange(DAYS)) % DAYS
+    kept = days <= (former // 24)[:, None]
+    rows["daily"][stale] *= kept[:, None, :]
+    rows["revenue"][stale] *= kept
+    weeks = _week(hour) - _week(former)
+    rows["hour"][stale] = hour
+    for passed in range(int(weeks.max(initial=0))):
+        behind = stale[weeks > passed]
+        rows["active"][behind] = rows["active"][behind].astype(np.uint32) * _WEEKLY_DECAY >> 16
+
+
+def _week(hour: np.ndarray | int) -> np.ndarray:
+    return np.asarray((np.asarray(hour) // 24 + 3) // 7)
+
+
+@dataclass(frozen=True)
+class Additions:
+    """What each of n events adds: to its hour's bucket, its day's, its day's revenue, the hour-of-week profile.
+
+    `hour` is the event's UTC hour, never after that of `now`; `weight` goes to `slot` of `active`.
+    """
+
+    hour: np.ndarray
+    to_hour: np.ndarray
+    to_day: np.ndarray
+    to_revenue: np.ndarray
+    slot: np.ndarray
+    weight: np.ndarray
+
+
+def additions(rows: np.ndarray, events: Events, now: int) -> Additions:
+    """Work out what the events add to rolled rows; nothing is changed yet."""
+    this_hour = now // HOUR_MS
+    hour = np.minimum(events.at // HOUR_MS, this_hour)
+    day = hour // 24
+    in_hours, in_days = hour > this_hour - HOURS, day > this_hour // 24 - DAYS
+    row, kind = events.row, events.kind
+    counter = row * len(KINDS) + kind
+    one = np.ones(len(events), np.int64)
+    to_hour = columns.saturating(
+        rows["hourly"][row, kind, hour % HOURS].astype(np.int64),
+        one * in_hours, counter * HOURS + hour % HOURS, COUNTER_MAX,
+    )  # fmt: skip
+    to_day = columns.saturating(
+        rows["daily"][row, kind, day % DAYS].astype(np.int64), one * in_days, counter * DAYS + day % DAYS, COUNTER_MAX
+    )
+    to_revenue = columns.saturating(
+        rows["revenue"][row, day % DAYS].astype(np.int64), events.amount * in_days, row * DAYS + day % DAYS, _REVENUE_MAX
+    )
+    slot = zones.week_slot(zones.local_hours(events.zone, hour)) if len(events) else hour
+    return Additions(hour, to_hour, to_day, to_revenue, slot, _activity(rows, events, hour, in_hours))
+
+
+def _activity(rows: np.ndarray, events: Events, hour: np.ndarray, in_hours: np.ndarray) -> np.ndarray:
+    """Weight each event adds to its hour of week: an active hour votes once, with its strongest kind."""
+    own = np.where(in_hours, WEIGHTS[events.kind], 0)
+    bucket = hour % HOURS
+    seen = (rows["hourly"][events.row[:, None], np.arange(len(KINDS)), bucket[:, None]] > 0) * WEIGHTS
+    stored = seen.max(1, initial=0)
+    keys = events.row * HOURS + bucket
+    order = np.argsort(keys, kind="stable")
+    # Events before the ring share buckets with hours inside it; they weigh nothing and change no maximum.
+    highest = columns.running_max(np.maximum(own, stored * in_hours)[order], keys[order])
+    before = np.where(columns.starts(keys[order]), 0, np.roll(highest, 1)) if len(order) else highest
+    before = np.maximum(before, (stored * in_hours)[order])
+    out = np.empty_like(own)
+    out[order] = np.maximum(own[order] - before, 0)
+    return out
+
+
+def add(rows: np.ndarray, events: Events, added: Additions) -> None:
+    """Put counters, revenue, first and last times into owned rows; `active` is added by `add_activity`."""
+    row, kind, day = events.row, events.kind, added.hour // 24
+    np.add.at(rows["hourly"], (row, kind, added.hour % HOURS), added.to_hour.astype(np.uint8))
+    np.add.at(rows["daily"], (row, kind, day % DAYS), added.to_day.astype(np.uint8))
+    np.add.at(rows["revenue"], (row, day % DAYS), added.to_revenue.astype(np.uint32))
+    np.maximum.at(rows["last"], (row, kind), events.at)
+    first = np.where(rows["first"] == 0, NEVER, rows["first"])
+    np.minimum.at(first, row, events.at)
+    rows["first"] = np.where(first == NEVER, 0, first)
+    hour_now = rows["hour"][row].astype(np.int64)
+    lost = (added.hour > hour_now - HOURS) & (added.to_hour < 1)
+    lost |= (day > hour_now // 24 - DAYS) & ((added.to_day < 1) | (added.to_revenue < events.amount))
+    rows["flags"][row[lost]] |= SATURATED
+
+
+def add_activity(rows: np.ndarray, row: np.ndarray, slot: np.ndarray, weight: np.ndarray) -> None:
+    """Add hour-of-week weights to owned rows, up to the maximum."""
+    if not weight.any():
+        return
+    touched, back = np.unique(row, return_inverse=True)
+    sums = rows["active"][touched].astype(np.int64)
+    np.add.at(sums, (back, slot), weight)
+    rows["active"][touched] = np.minimum(sums, _ACTIVE_MAX)
+
+
+def accept(rows: np.ndarray, row: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    """Which events are no repeat of their recipient's last accepted ones; the rings in owned rows move on.
+
+    Parameters
+    ----------
+    row, hashes
+        int64 and u8, shape (n,), sorted by (row, position); hash 0 is never a repeat and not remembered.
+
+    Returns
+    -------
+    bool (n,).
+    """
+    accepted = np.ones(len(row), np.bool_)
+    hashed = np.flatnonzero(hashes)
+    if not len(hashed):
+        return accepted
+    of_row, value = row[hashed], hashes[hashed]
+    order = np.lexsort((value, of_row))
+    repeated = np.zeros(len(hashed), np.bool_)
+    same = (of_row[order][1:] == of_row[order][:-1]) & (value[order][1:] == value[order][:-1])
+    repeated[order[1:]] = same
+    suspect = repeated | (rows["recent"][of_row] == value[:, None]).any(1)
+    # A repeat may lie further back than the ring reaches: only a walk in order tells. Repeats are few.
+    for number in np.unique(of_row[suspect]).tolist():
+        recent = rows["recent"][number].tolist()
+        for i in np.flatnonzero(of_row == number).tolist():
+            if int(value[i]) in recent:
+                accepted[hashed[i]] = False
+            else:
+                recent = [*recent[1:], int(value[i])]
+    kept = accepted[hashed]
+    _remember(rows, of_row[kept], value[kept])
+    return accepted
+
+
+def _remember(rows: np.ndarray, row: np.ndarray, value: np.ndarray) -> None:
+    """Append hashes (sorted by row, in order) to the rings of owned rows; the oldest drop out."""
+    if not len(row):
+        return
+    touched, counts = np.unique(row, return_counts=True)
+    ring = rows["recent"][touched]
+    moved = np.arange(RECENT_SLOTS) + np.minimum(counts, RECENT_SLOTS)[:, None]
+    ring = np.where(moved < RECENT_SLOTS, np.take_along_axis(ring, moved % RECENT_SLOTS, axis=1), 0)
+    from_end = np.repeat(counts, counts) - 1 - columns.rank_in_run(row)
+    fits = from_end < RECENT_SLOTS
+    ring[np.repeat(np.arange(len(touched)), counts)[fits], RECENT_SLOTS - 1 - from_end[fits]] = value[fits]
+    rows["recent"][touched] = ring
+
+
+def next_evaluation(rows: np.ndarray, after: int) -> np.ndarray:
+    """First time after `after` at which the passage of time may change segments, UTC ms, int64 (n,).
+
+    Those are the full hours within 50 hours of the row's last event, and every UTC midnight.
+    """
+    last = rows["last"].max(1)
+    hourly = (np.maximum(last, after) // HOUR_MS + 1) * HOUR_MS
+    daily = (after // DAY_MS + 1) * DAY_MS
+    return np.where((last > 0) & (hourly <= last + EVALUATED_HOURS * HOUR_MS), np.minimum(hourly, daily), daily)
+
+
+def last_evaluation(rows: np.ndarray, before: int, now: int) -> np.ndarray:
+    """Latest evaluation time in `(before, now]`, UTC ms, int64 (n,); 0 where there is none."""
+    last = rows["last"].max(1)
+    hourly = np.minimum(now, last + EVALUATED_HOURS * HOUR_MS) // HOUR_MS * HOUR_MS
+    hourly = np.where((last > 0) & (hourly > last), hourly, 0)
+    latest = np.maximum(hourly, now // DAY_MS * DAY_MS)
+    return np.where(latest > before, latest, 0)
+
+
+def next_due(rows: np.ndarray, after: int, paused: bool) -> np.ndarray:
+    """When each row is to be looked at again without a record, UTC ms, int64 (n,); derived, never stored."""
+    pending = rows["pending"]
+    waits, released = pending["state"] == Slot.PENDING, pending["state"] == Slot.RELEASED
+    due = np.where(waits, pending["expires_at"], NEVER)
+    if not paused:
+        due = np.where(waits, np.minimum(due, pending["due_at"]), due)
+    due = np.where(released, pending["expires_at"] + UNCONFIRMED_AFTER_MS, due)
+    return np.minimum(due.min(1), next_evaluation(rows, after))

@@ -1,0 +1,146 @@
+"""The send slots of a row: settled when time passes, withdrawn, confirmed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from models import audit, columns, contact
+from models.audit import Output
+from models.profile import UNCONFIRMED_AFTER_MS
+from schemas import ids
+from schemas.policy import Campaign, Policy
+from schemas.profile import PENDING, PURPOSES, Consent, Slot, Suppression
+from schemas.reasons import Reason
+
+_OTHER_LANE = "other"
+_FREE = np.zeros((), PENDING)
+
+
+def campaigns_by_number(policy: Policy) -> dict[int, Campaign]:
+    """Campaigns by the number that rows store."""
+    return {campaign.number: campaign for campaign in policy.campaigns}
+
+
+def settle(rows: np.ndarray, names: Sequence[str], policy: Policy, paused: bool, now: int, out: Output) -> np.ndarray:
+    """Close, expire, defer or release what has come due in owned rows, up to `now`.
+
+    Within a row the sends go in order of due time, since one that is released counts against the cap of
+    the next. Returns bool (n,): whose slots changed.
+    """
+    pending = rows["pending"]
+    waits, released = pending["state"] == Slot.PENDING, pending["state"] == Slot.RELEASED
+    acts = released & (now >= pending["expires_at"] + UNCONFIRMED_AFTER_MS)
+    acts |= waits & (now >= pending["expires_at"])
+    if not paused:
+        acts |= waits & (pending["due_at"] <= now)
+    row, slot = np.nonzero(acts)
+    changed = np.zeros(len(rows), np.bool_)
+    if not len(row):
+        return changed
+    order = np.lexsort((slot, pending["due_at"][row, slot], row))
+    row, slot = row[order], slot[order]
+    rank = columns.rank_in_run(row)
+    for turn in range(int(rank.max()) + 1):
+        mine = rank == turn
+        _settle_one_each(rows, row[mine], slot[mine], names, policy, now, out)
+    changed[row] = True
+    return changed
+
+
+def _settle_one_each(
+    rows: np.ndarray, row: np.ndarray, slot: np.ndarray, names: Sequence[str], policy: Policy, now: int, out: Output
+) -> None:
+    """Settle one slot of each of distinct rows."""
+    by_number = campaigns_by_number(policy)
+    some = rows[row]
+    sends = some["pending"][np.arange(len(row)), slot]
+    free_at = contact.cap_free_at(some, now, policy.contact)
+    quiet_until = contact.quiet_ends_at(contact.zone_of(some, policy.contact), now, policy.contact)
+    for i in range(len(row)):
+        name, send, r = names[row[i]], sends[i], int(row[i])
+        campaign = by_number[int(send["campaign"])]
+        if send["state"] == Slot.RELEASED:
+            out.closure(name, send, campaign, Reason.UNCONFIRMED)
+            rows["pending"][r, slot[i]] = _FREE
+            continue
+        gates = _release_gates(some[i], send, campaign, int(free_at[i]), int(quiet_until[i]), now)
+        reason = gates[-1][0]
+        seen = [gate for _, gate in gates]
+        if reason in (Reason.FREQUENCY_CAP, Reason.QUIET_HOURS):
+            moved = int(free_at[i] if reason is Reason.FREQUENCY_CAP else quiet_until[i])
+            if moved < send["expires_at"]:
+                rows["pending"]["due_at"][r, slot[i]] = moved
+                out.release(name, rows["pending"][r, slot[i]], campaign, "deferred", reason, seen)
+                continue
+        if reason is not Reason.RELEASED:
+            out.release(name, send, campaign, "withheld", reason, seen)
+            rows["pending"][r, slot[i]] = _FREE
+            continue
+        lane = some["provider"][i].decode() or _OTHER_LANE
+        out.release(name, send, campaign, "released", reason, seen, lane)
+        rows["sent_at"][r] = np.append(some["sent_at"][i][1:], now)
+        rows["sent_campaign"][r] = np.append(some["sent_campaign"][i][1:], campaign.number)
+        if out.history:
+            rows["pending"][r, slot[i]] = _FREE
+        else:
+            rows["pending"]["state"][r, slot[i]] = Slot.RELEASED
+            rows["pending"]["lane"][r, slot[i]] = lane.encode()
+
+
+def _release_gates(
+    row: np.void, send: np.void, campaign: Campaign, free_at: int, quiet_until: int, now: int
+) -> list[tuple[Reason, dict[str, object]]]:
+    """Gates of a release in order, up to the first that holds it; the last entry's reason is the answer."""
+    consent = Consent(row["consent"][PURPOSES.index(campaign.purpose)])
+    asked = (
+        (Reason.EXPIRED, "expiry", now < send["expires_at"], f"expires at {send['expires_at']}"),
+        (Reason.SUPPRESSED, "suppression", not row["suppressed"], Suppression(row["suppressed"]).name.lower()),
+        (Reason.NO_CONSENT, "consent", consent == Consent.GRANTED, f"{campaign.purpose} {consent.name.lower()}"),
+        (Reason.FREQUENCY_CAP, "frequency_cap", free_at <= now, f"free from {free_at}"),
+        (Reason.QUIET_HOURS, "quiet_hours", quiet_until <= now, f"quiet until {quiet_until}"),
+    )
+    gates: list[tuple[Reason, dict[str, object]]] = []
+    for reason, name, passed, detail in asked:
+        gates.append((Reason.RELEASED if passed else reason, audit.gate(name, bool(passed), detail)))
+        if not passed:
+            break
+    return gates
+
+
+def withdraw(
+    rows: np.ndarray, number: int, name: str, policy: Policy, purpose: str | None, out: Output
+) -> None:
+    """Free every slot of one owned row whose campaign has `purpose` (None: all), recalling what was released."""
+    by_number = campaigns_by_number(policy)
+    pending = rows["pending"][number]
+    for slot in np.flatnonzero(pending["state"]).tolist():
+        send = pending[slot].copy()
+        campaign = by_number[int(send["campaign"])]
+        if purpose is not None and campaign.purpose != purpose:
+            continue
+        if send["state"] == Slot.PENDING:
+            out.release(name, send, campaign, "withheld", Reason.WITHDRAWN)
+        else:
+            out.recall(name, send, campaign, Reason.WITHDRAWN)
+            out.closure(name, send, campaign, Reason.WITHDRAWN)
+        pending[slot] = _FREE
+
+
+def find(rows: np.ndarray, number: int, policy: Policy, dispatch_id: str | None) -> int | None:
+    """Slot of one row that holds this dispatch; None if none does."""
+    by_number = campaigns_by_number(policy)
+    pending = rows["pending"][number]
+    for slot in np.flatnonzero(pending["state"]).tolist():
+        channel = by_number[int(pending["campaign"][slot])].channel
+        if ids.dispatch_id(audit.decision_of(pending[slot]), channel) == dispatch_id:
+            return int(slot)
+    return None
+
+
+def close(
+    rows: np.ndarray, number: int, slot: int, name: str, policy: Policy, reason: Reason, out: Output
+) -> None:
+    """Free one slot of an owned row because delivery said what became of it."""
+    send = rows["pending"][number, slot]
+    out.closure(name, send, campaigns_by_number(policy)[int(send["campaign"])], reason)
+    rows["pending"][number, slot] = _FREE

@@ -1,0 +1,59 @@
+"""Wall clocks: UTC offsets of IANA zones at UTC hours, looked up once per (zone, hour)."""
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+
+_HOUR_S: Final = 3600
+_MONDAY: Final = 72  # 1970-01-01 00:00 was a Thursday
+
+
+@lru_cache(maxsize=1024)
+def known(zone: str) -> bool:
+    """Whether `zone` is an IANA name."""
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+@lru_cache(maxsize=1 << 16)
+def _offset_minutes(zone: bytes, hour: int) -> int:
+    moment = datetime.fromtimestamp(hour * _HOUR_S, UTC).astimezone(ZoneInfo(zone.decode()))
+    offset = moment.utcoffset()
+    return 0 if offset is None else int(offset.total_seconds()) // 60
+
+
+def local_hours(zones: np.ndarray, hours: np.ndarray) -> np.ndarray:
+    """Local full hours since 1970 of UTC hours.
+
+    Parameters
+    ----------
+    zones
+        S32, shape (n,); no empty names.
+    hours
+        int64 UTC hours since 1970, shape (n,) or (n, k).
+
+    Returns
+    -------
+    int64 of the shape of `hours`. The offset is the one at the start of the UTC hour, so days of 23 and
+    25 hours come out right; zones off by half an hour count the hour in which the UTC hour begins.
+    """
+    flat = hours.reshape(len(zones), -1)
+    out = np.empty_like(flat)
+    names, which = np.unique(zones, return_inverse=True)
+    for number, name in enumerate(names):
+        of_zone = which == number
+        some, back = np.unique(flat[of_zone], return_inverse=True)
+        offsets = np.array([_offset_minutes(bytes(name), int(hour)) for hour in some], np.int64)
+        out[of_zone] = ((some * 60 + offsets) // 60)[back].reshape(-1, flat.shape[1])
+    return out.reshape(hours.shape)
+
+
+def week_slot(local: np.ndarray) -> np.ndarray:
+    """Hour of week, 0 is Monday 00:00, of local hours since 1970."""
+    return (local + _MONDAY) % 168

@@ -1,0 +1,1 @@
+"""Names, schemas and layouts: what everything else agrees on."""

@@ -1,0 +1,96 @@
+"""Avro bodies of one schema decoded as columns: one in-memory container block, read by polars."""
+
+import io
+from collections.abc import Sequence
+from functools import cache
+from typing import Final
+
+import polars as pl
+
+from schemas import codec
+
+_SYNC: Final = b"opportune-block!"
+_SENTINEL: Final = "\x00sentinel"
+
+
+class ColumnsRefused(ValueError):
+    """The block did not decode as a whole, or a guard failed. Decode record by record instead."""
+
+
+def _varint(number: int) -> bytes:
+    """Avro long: zig-zag, seven bits a byte."""
+    number <<= 1
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+@cache
+def _container_header(number: int) -> bytes:
+    """Header of an Avro container file with the schema of this id and no compression."""
+    meta = {b"avro.schema": codec.schema_json(number).encode(), b"avro.codec": b"null"}
+    entries = b"".join(_varint(len(k)) + k + _varint(len(v)) + v for k, v in meta.items())
+    return b"Obj\x01" + _varint(len(meta)) + entries + b"\x00" + _SYNC
+
+
+@cache
+def _sentinel(topic: str) -> bytes:
+    """A valid record that no producer writes; decoded last, it proves that the block was consumed whole."""
+    fields = codec.parsed(codec.current_id(topic))["fields"]  # type: ignore[call-overload, index]
+    record = {}
+    for field in fields:
+        kind = field["type"]
+        name = kind.get("type") if isinstance(kind, dict) else kind
+        if isinstance(kind, list):
+            continue
+        if name == "enum":
+            record[field["name"]] = kind["symbols"][0]
+        elif name in ("long", "int"):
+            record[field["name"]] = 0
+        elif name == "boolean":
+            record[field["name"]] = False
+        else:
+            record[field["name"]] = _SENTINEL
+    return codec.encode(topic, record)[codec.HEADER_BYTES :]
+
+
+def decode(topic: str, values: Sequence[bytes], keys: Sequence[bytes]) -> pl.DataFrame:
+    """Records of `topic`, all written with its current schema, as a frame with one row a record.
+
+    Parameters
+    ----------
+    values
+        n wire-format records whose headers were checked.
+    keys
+        n Kafka keys; each must equal its record's `recipient_id`, the first field.
+
+    Raises
+    ------
+    ColumnsRefused
+        Polars could not read the block, the row count differs, the sentinel behind the last record was
+        not found where it must stand, or a key differs. Some record is bad; only decoding one by one
+        tells which.
+    """
+    bodies = [value[codec.HEADER_BYTES :] for value in values]
+    bodies.append(_sentinel(topic))
+    block = b"".join(bodies)
+    container = b"".join(
+        (_container_header(codec.current_id(topic)), _varint(len(bodies)), _varint(len(block)), block, _SYNC)
+    )
+    try:
+        frame = pl.read_avro(io.BytesIO(container))
+    except BaseException as error:  # a panic of the reader on bad bytes is not an Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+            raise
+        raise ColumnsRefused(f"{type(error).__name__}: {error}") from error
+    if frame.height != len(bodies):
+        raise ColumnsRefused(f"{frame.height} rows out of {len(bodies)} records")
+    found = frame.get_column("recipient_id").to_list()
+    if found[-1] != _SENTINEL:
+        raise ColumnsRefused("the block was not consumed whole")
+    if any(name.encode() != key for name, key in zip(found, keys, strict=False)):
+        raise ColumnsRefused("a recipient_id differs from its key")
+    return frame.head(len(values))

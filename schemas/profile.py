@@ -1,0 +1,121 @@
+"""A recipient's row: one fixed-layout numpy record, the value of the profile table and its changelog.
+
+Stored accumulators are integers (counts, money in minor units, weights in 1/256), so that a cut split
+anywhere gives the same row. Floats exist only in derived features.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+
+ROW_VERSION: Final = 1
+MAX_ROW_BYTES: Final = 2048
+
+# Kinds of behaviour, in the order of the row's columns; never reordered, new kinds go to the end.
+KINDS: Final = ("view", "click", "scroll", "search", "cart", "open", "purchase")
+PURCHASE: Final = KINDS.index("purchase")
+PURPOSES: Final = ("mail", "profiling", "tracking")
+
+HOURS: Final = 48
+DAYS: Final = 35
+WEEK_HOURS: Final = 168
+WEIGHT_ONE: Final = 256
+COUNTER_MAX: Final = 255
+MAX_SEGMENTS: Final = 128
+TIMED_SEGMENTS: Final = 8
+MAX_CAMPAIGNS: Final = 64
+PENDING_SLOTS: Final = 8
+SENT_SLOTS: Final = 6
+RECENT_SLOTS: Final = 12
+
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+
+SATURATED: Final = 1  # bit of `flags`: a counter stands at its maximum and stopped counting
+
+
+class Consent(IntEnum):
+    """State of one purpose."""
+
+    UNKNOWN = 0
+    GRANTED = 1
+    WITHDRAWN = 2
+
+
+class Suppression(IntEnum):
+    """Why a recipient is never to be sent to; zero is not suppressed."""
+
+    NONE = 0
+    BOUNCED = 1
+    COMPLAINED = 2
+    UNSUBSCRIBED = 3
+
+
+class Slot(IntEnum):
+    """State of one send slot."""
+
+    FREE = 0
+    PENDING = 1
+    RELEASED = 2
+
+
+PENDING: Final = np.dtype(
+    [
+        ("state", "u1"),
+        ("campaign", "u1"),
+        ("due_at", "<i8"),
+        ("expires_at", "<i8"),
+        ("decision", "V16"),  # bytes of the decision's UUID
+        ("lane", "S12"),  # empty until released
+    ]
+)
+
+ROW: Final = np.dtype(
+    [
+        ("version", "u1"),
+        ("flags", "u1"),
+        ("hour", "<i4"),  # UTC hour that the counters were rolled to; day and week follow from it
+        ("hourly", "u1", (len(KINDS), HOURS)),  # ring: bucket of UTC hour h is h % 48
+        ("daily", "u1", (len(KINDS), DAYS)),  # ring: bucket of UTC day d is d % 35
+        ("revenue", "<u4", (DAYS,)),  # minor units, same ring
+        ("active", "<u2", (WEEK_HOURS,)),  # active hours by local hour of week, 1/256, Monday 00:00 first
+        ("last", "<i8", (len(KINDS),)),  # latest event time per kind, UTC ms, 0 never
+        ("first", "<i8"),  # earliest event time, UTC ms, 0 never
+        ("zone", "S32"),  # IANA name, empty unknown
+        ("locale", "S8"),
+        ("provider", "S12"),
+        ("place", "S8"),
+        ("consent", "u1", (len(PURPOSES),)),
+        ("consent_version", "<i8", (len(PURPOSES),)),
+        ("suppressed", "u1"),
+        ("segments", "<u8", (MAX_SEGMENTS // 64,)),  # membership: bit n % 64 of word n // 64
+        ("entered", "<u4", (TIMED_SEGMENTS,)),  # of the first segments: minutes since 1970 at entry, 0 outside
+        ("cooldown", "<u4", (MAX_CAMPAIGNS,)),  # minutes since 1970 until which a campaign rests, rounded up
+        ("sent_at", "<i8", (SENT_SLOTS,)),  # latest releases, UTC ms, newest last
+        ("sent_campaign", "u1", (SENT_SLOTS,)),
+        ("pending", PENDING, (PENDING_SLOTS,)),
+        ("recent", "<u8", (RECENT_SLOTS,)),  # hashes of the latest producers' event ids, newest last
+    ]
+)
+if ROW.itemsize > MAX_ROW_BYTES:
+    raise AssertionError(f"a row is {ROW.itemsize} bytes, more than {MAX_ROW_BYTES}")
+
+
+def empty(count: int) -> np.ndarray:
+    """`count` rows of recipients of whom nothing is known."""
+    rows = np.zeros(count, ROW)
+    rows["version"] = ROW_VERSION
+    return rows
+
+
+class NewerRow(ValueError):
+    """A row was written by a newer version of the program. Stop; deploy that version here."""
+
+
+def check_version(rows: np.ndarray) -> None:
+    """Raise `NewerRow` if any row's version is above this program's."""
+    newest = int(rows["version"].max(initial=0))
+    if newest > ROW_VERSION:
+        raise NewerRow(f"a row has version {newest}, this program knows {ROW_VERSION}; deploy the newer program")

@@ -1,0 +1,50 @@
+"""The closed list of reasons: why a message went, waits or did not go, and why a record was not handled."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a trigger, a scheduled send or a released send ended as it did."""
+
+    def __new__(cls, value: str, doc: str) -> "Reason":
+        """Attach the explanation that docs and `explain` print."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.__doc__ = doc
+        return member
+
+    SCHEDULED = "scheduled", "Every gate passed; the send waits for its hour."
+    RELEASED = "released", "Due, every gate passed again; the command was sent."
+    SUPPRESSED = "suppressed", "The recipient is never to be sent to: bounce, complaint or unsubscribe."
+    NO_CONSENT = "no_consent", "Consent for the campaign's purpose was not granted at that moment."
+    NOT_IN_AUDIENCE = "not_in_audience", "The recipient is not in the campaign's audience segment."
+    COOLDOWN = "cooldown", "The same campaign was decided for this recipient less than its cooldown ago."
+    PENDING_FULL = "pending_full", "Eight sends already wait or are unconfirmed."
+    FREQUENCY_CAP = "frequency_cap", "Every hour left, or the moment of release, breaks the rolling cap."
+    QUIET_HOURS = "quiet_hours", "Every hour before expiry lies in the recipient's quiet hours."
+    EXPIRED = "expired", "It was not released before its expiry."
+    WITHDRAWN = "withdrawn", "Consent was withdrawn, or the recipient suppressed, before it was confirmed."
+    CONFIRMED = "confirmed", "Delivery reported it sent."
+    FAILED = "failed", "Delivery reported that it was not sent."
+    UNCONFIRMED = "unconfirmed", "An hour past expiry delivery had reported nothing."
+
+
+class Filtered(StrEnum):
+    """Why a record was deliberately left without effect."""
+
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    UNKNOWN_DISPATCH = "unknown_dispatch"
+
+
+class DeadLetterReason(StrEnum):
+    """Why a record went to the dead letters."""
+
+    MALFORMED = "malformed"
+    UNKNOWN_SCHEMA = "unknown_schema"
+    KEY_MISMATCH = "key_mismatch"
+    INVALID = "invalid"
+    TOO_EARLY = "too_early"
+    TOO_LATE = "too_late"
+    OVERSIZED = "oversized"
+    MISROUTED_TWICE = "misrouted_twice"

@@ -1,0 +1,1 @@
+"""Where things land: ClickHouse, transports, the contact vault, the model registry."""

@@ -1,0 +1,1 @@
+"""What moves: the engine, the agents, the worker and the command line."""

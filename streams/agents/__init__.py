@@ -1,0 +1,1 @@
+"""The story of each role, one handler per file: gather, decide, apply."""

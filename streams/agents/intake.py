@@ -1,0 +1,272 @@
+"""A cut's records decoded and judged: each becomes an event, a dead letter, or goes on to its right partition."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import xxhash
+from aiokafka.partitioner import murmur2
+
+from models import zones
+from schemas import codec, columns, ids, topics
+from schemas.codec import MalformedRecord, UnknownSchema
+from schemas.profile import DAY_MS, DAYS, KINDS, MINUTE_MS, PURCHASE
+from schemas.reasons import DeadLetterReason
+from streams.engine.cut import Consumed, Cut, Out
+
+ORIGIN_TOPIC: Final = "origin-topic"
+ORIGIN_PARTITION: Final = "origin-partition"
+ORIGIN_OFFSET: Final = "origin-offset"
+REKEYED: Final = "rekeyed"
+
+_TOO_LATE_MS: Final = DAYS * DAY_MS
+_TOO_EARLY_MS: Final = 5 * MINUTE_MS
+_LATE_MS: Final = 60 * MINUTE_MS
+_BEHAVIOUR: Final = (topics.PURCHASES.name, topics.CLICKS.name)
+_TEXT_LIMITS: Final = {"locale": 8, "place": 8, "provider": 12}
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Partition of a key as Java's producers (and `partitioner=murmur2_random`) choose it."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+@dataclass
+class Taken:
+    """The columns of a cut's records, n in all, in the cut's order; position is the index.
+
+    `fields` are the decoded records as frames or dicts by topic; `fate` is None where the record goes on
+    to be handled, else the dead letter's reason and error, or the string `rekeyed`.
+    """
+
+    topic: np.ndarray  # rank of the source topic, u1
+    records: list[Consumed]
+    recipient: list[bytes]  # key; b"" where none
+    at: np.ndarray  # event time UTC ms, 0 unknown
+    kind: np.ndarray  # column of the counters, -1 where none
+    amount: np.ndarray
+    event_ids: list[str | None]  # the producer's
+    fields: dict[int, Mapping[str, Any]]  # by position: consent, attributes, delivery
+    dead: dict[int, tuple[DeadLetterReason, str]] = field(default_factory=dict)
+
+    def event_id(self, partition: int, position: int) -> str:
+        """Return the event's id: the producer's, or one derived from where the record first stood."""
+        given = self.event_ids[position]
+        if given is not None:
+            return given
+        record = self.records[position]
+        origin = origin_of(record)
+        if origin is not None:
+            return ids.event_id(*origin)
+        return ids.event_id(topics.SOURCES[self.topic[position]].name, partition, record.offset)
+
+    def hashes(self, partition: int, positions: np.ndarray) -> np.ndarray:
+        """Hashes of ids by which repeats are known, u8; 0 where neither the producer nor a re-keying gave one."""
+        out = np.zeros(len(positions), np.uint64)
+        for place, position in enumerate(positions.tolist()):
+            if self.event_ids[position] is not None or origin_of(self.records[position]) is not None:
+                out[place] = xxhash.xxh3_64_intdigest(self.event_id(partition, position)) or 1
+        return out
+
+    def late(self, now: int) -> np.ndarray:
+        """Bool (n,): event time more than an hour before the cut."""
+        return (self.at > 0) & (self.at < now - _LATE_MS)
+
+
+def origin_of(record: Consumed) -> tuple[str, int, int] | None:
+    """Where a re-keyed or re-driven record first stood, from its headers; None for any other."""
+    if not record.headers:
+        return None
+    headers = dict(record.headers)
+    try:
+        return headers[ORIGIN_TOPIC].decode(), int(headers[ORIGIN_PARTITION]), int(headers[ORIGIN_OFFSET])
+    except (KeyError, ValueError, AttributeError):
+        return None
+
+
+def origin_headers(topic: str, partition: int, record: Consumed) -> list[tuple[str, bytes]]:
+    """Headers that name where a record first stood, kept from the record if it was moved before."""
+    origin = origin_of(record) or (topic, partition, record.offset)
+    names = (ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET)
+    return [(name, str(value).encode()) for name, value in zip(names, origin, strict=True)]
+
+
+def take(cut: Cut) -> Taken:
+    """Decode a cut's records by columns and order them: timestamp, topic rank, offset."""
+    parts = [_of_topic(rank, topic.name, cut) for rank, topic in enumerate(topics.SOURCES)]
+    parts = [part for part in parts if part.records]
+    if not parts:
+        return Taken(np.empty(0, np.uint8), [], [], _none(), _none(), _none(), [], {})
+    timestamp = np.concatenate(
+        [np.maximum.accumulate(np.array([r.timestamp for r in part.records], np.int64)) for part in parts]
+    )
+    rank = np.concatenate([part.topic for part in parts])
+    offset = np.concatenate([[r.offset for r in part.records] for part in parts])
+    order = np.lexsort((offset, rank, timestamp))
+    starts = np.cumsum([0] + [len(part.records) for part in parts])
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    listed = order.tolist()
+    records = [record for part in parts for record in part.records]
+    recipients = [recipient for part in parts for recipient in part.recipient]
+    event_ids = [event_id for part in parts for event_id in part.event_ids]
+    fields: dict[int, Mapping[str, Any]] = {}
+    dead: dict[int, tuple[DeadLetterReason, str]] = {}
+    for start, part in zip(starts.tolist(), parts, strict=False):
+        fields |= {int(place[start + i]): record for i, record in part.fields.items()}
+        dead |= {int(place[start + i]): letter for i, letter in part.dead.items()}
+    return Taken(
+        rank[order],
+        [records[i] for i in listed],
+        [recipients[i] for i in listed],
+        np.concatenate([part.at for part in parts])[order],
+        np.concatenate([part.kind for part in parts])[order],
+        np.concatenate([part.amount for part in parts])[order],
+        [event_ids[i] for i in listed],
+        fields,
+        dead,
+    )
+
+
+def _none() -> np.ndarray:
+    return np.empty(0, np.int64)
+
+
+def _of_topic(rank: int, topic: str, cut: Cut) -> Taken:
+    """One topic's records as columns, in offset order."""
+    records = list(cut.records.get(topic, ()))
+    n = len(records)
+    keys = [record.key or b"" for record in records]
+    taken = Taken(
+        np.full(n, rank, np.uint8), records, keys, np.zeros(n, np.int64), np.full(n, -1), np.zeros(n, np.int64),
+        [None] * n, {},
+    )  # fmt: skip
+    header = codec.header(codec.current_id(topic))
+    plain = [
+        i for i, record in enumerate(records)
+        if record.value is not None and len(record.value) <= topics.MAX_RECORD_BYTES and record.value.startswith(header)
+    ]  # fmt: skip
+    if topic in _BEHAVIOUR and plain:
+        try:
+            frame = columns.decode(topic, [records[i].value or b"" for i in plain], [keys[i] for i in plain])
+        except columns.ColumnsRefused:
+            plain = []
+        else:
+            _fill(taken, topic, np.array(plain), frame, cut.now)
+    else:
+        plain = []
+    for i in sorted(set(range(n)) - set(plain)):
+        _one(taken, topic, i, cut.now)
+    return taken
+
+
+def _fill(taken: Taken, topic: str, places: np.ndarray, frame: pl.DataFrame, now: int) -> None:
+    """Put a decoded frame into the columns, and judge each row."""
+    taken.at[places] = frame.get_column("occurred_at").cast(pl.Int64).to_numpy()
+    if topic == topics.PURCHASES.name:
+        taken.kind[places] = PURCHASE
+        taken.amount[places] = frame.get_column("amount").to_numpy()
+    else:
+        kinds = frame.get_column("kind").cast(pl.String).cast(pl.Enum(KINDS))
+        taken.kind[places] = kinds.to_physical().to_numpy()
+    event_ids = frame.get_column("event_id")
+    if event_ids.null_count() < len(event_ids):
+        for i, event_id in zip(places.tolist(), event_ids.to_list(), strict=True):
+            taken.event_ids[i] = event_id
+    lengths = event_ids.str.len_chars().fill_null(1).to_numpy()
+    recipients = frame.get_column("recipient_id").str.len_bytes().to_numpy()
+    at = taken.at[places]
+    suspect = (lengths < 1) | (lengths > 64) | (recipients < 1) | (recipients > 128) | (taken.amount[places] < 0)
+    suspect |= (at < now - _TOO_LATE_MS) | (at > now + _TOO_EARLY_MS)
+    for i in places[suspect].tolist():
+        _one(taken, topic, i, now)
+
+
+def _one(taken: Taken, topic: str, i: int, now: int) -> None:
+    """Decode and judge a single record; what cannot be handled becomes a dead letter."""
+    record = taken.records[i]
+    value = record.value
+    if value is None:
+        taken.dead[i] = DeadLetterReason.MALFORMED, "no value; a source record needs one"
+        return
+    if len(value) > topics.MAX_RECORD_BYTES:
+        taken.dead[i] = (
+            DeadLetterReason.OVERSIZED, f"{len(value)} bytes, at most {topics.MAX_RECORD_BYTES}; send references, not contents"
+        )  # fmt: skip
+        return
+    try:
+        fields = codec.decode(topic, value)
+    except UnknownSchema as error:
+        taken.dead[i] = DeadLetterReason.UNKNOWN_SCHEMA, f"{error}; deploy the version that knows it, then re-drive"
+        return
+    except MalformedRecord as error:
+        taken.dead[i] = DeadLetterReason.MALFORMED, f"{error}; mend the producer"
+        return
+    if not record.key or record.key != fields["recipient_id"].encode():
+        taken.dead[i] = DeadLetterReason.KEY_MISMATCH, "the Kafka key must be recipient_id in UTF-8"
+        return
+    problem = _invalid(topic, fields)
+    if problem is not None:
+        taken.dead[i] = DeadLetterReason.INVALID, problem
+        return
+    at = codec.millis(fields["occurred_at"])
+    if at < now - _TOO_LATE_MS:
+        taken.dead[i] = DeadLetterReason.TOO_LATE, f"occurred_at lies more than {DAYS} days before {now}"
+        return
+    if at > now + _TOO_EARLY_MS:
+        taken.dead[i] = DeadLetterReason.TOO_EARLY, f"occurred_at lies more than 5 minutes after {now}; check the clock"
+        return
+    taken.at[i] = at
+    taken.event_ids[i] = fields["event_id"]
+    if topic == topics.PURCHASES.name:
+        taken.kind[i], taken.amount[i] = PURCHASE, fields["amount"]
+    elif topic == topics.CLICKS.name:
+        taken.kind[i] = KINDS.index(fields["kind"])
+    else:
+        taken.fields[i] = fields
+
+
+def _invalid(topic: str, fields: Mapping[str, Any]) -> str | None:
+    """What is wrong with a record that decoded; None if nothing."""
+    if not 1 <= len(fields["recipient_id"].encode()) <= 128:
+        return "recipient_id must have 1 to 128 bytes"
+    if fields["event_id"] is not None and not 1 <= len(fields["event_id"]) <= 64:
+        return "event_id must have 1 to 64 characters, or be null"
+    if topic == topics.PURCHASES.name and fields["amount"] < 0:
+        return "amount must not be negative; a refund is no purchase"
+    if topic != topics.ATTRIBUTES.name:
+        return None
+    if fields["zone"] is not None and not zones.known(fields["zone"]):
+        return f"zone {fields['zone']!r} is no IANA time zone; write for example America/New_York"
+    for name, limit in _TEXT_LIMITS.items():
+        if fields[name] is not None and len(fields[name].encode()) > limit:
+            return f"{name} must have at most {limit} bytes"
+    return None
+
+
+def rekey(taken: Taken, cut: Cut, unknown: Sequence[int], partitions: int) -> tuple[list[int], list[Out]]:
+    """Send records of unknown recipients that stand on a wrong partition to the right one, once.
+
+    A key's row is only ever made where the key belongs, so a known row needs no check. A record that comes
+    wrong a second time becomes a dead letter. Returns the positions sent on, and what to produce.
+    """
+    right: dict[bytes, int] = {}
+    moved: list[int] = []
+    outputs: list[Out] = []
+    for position in unknown:
+        key = taken.recipient[position]
+        to = right.setdefault(key, partition_of(key, partitions))
+        if to == cut.partition:
+            continue
+        record, topic = taken.records[position], topics.SOURCES[taken.topic[position]].name
+        if any(name == REKEYED for name, _ in record.headers):
+            taken.dead[position] = (
+                DeadLetterReason.MISROUTED_TWICE, f"belongs to partition {to} of {partitions}; has the number changed?"
+            )  # fmt: skip
+            continue
+        headers = [*origin_headers(topic, cut.partition, record), (REKEYED, b"1")]
+        outputs.append(Out(topic, record.key, record.value, to, headers))
+        moved.append(position)
+    return moved, outputs

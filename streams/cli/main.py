@@ -1,0 +1,26 @@
+"""The command `opportune`."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from streams.cli import stack
+
+app = typer.Typer(
+    name="opportune",
+    help="Decides whether, what and when to send to each recipient, and records why.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+stack.register(app)
+
+
+def main() -> None:
+    """Run the command; expected errors are one message and exit code 1, not a traceback."""
+    try:
+        app()
+    except stack.EXPECTED as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, markup=True)
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Batch-native Faust: one cut, one transaction."""

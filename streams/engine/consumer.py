@@ -1,0 +1,263 @@
+"""The Faust consumer whose message is a cut. With `app.py` the only place where Faust's private names appear.
+
+Faust and aiokafka keep group membership, rebalancing and fetching; offsets, order and commits are the lines'.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from typing import Any, Final, cast
+
+import aiokafka
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+from mode import Service
+
+from streams import events
+from streams.engine.control import ControlReader
+from streams.engine.cut import Cut, Handled
+from streams.engine.line import Line, Spec
+from streams.engine.transaction import Fenced
+
+_log = structlog.get_logger()
+_DRAIN_S: Final = 20.0
+_FETCH_S: Final = 0.05
+_FETCH_WHILE_BUSY_S: Final = 0.004
+_TAKEOVERS_AT_ONCE: Final = 4
+_EX_SOFTWARE: Final = 70
+
+
+def end_worker(error: BaseException) -> None:
+    """End the process at once: nothing that is not committed is visible, and a half-stopped worker is worse."""
+    _log.critical(events.WORKER_FAILED, error=str(error), error_kind=type(error).__name__, exc_info=error)
+    os._exit(_EX_SOFTWARE)
+
+
+class CutThread(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread, reading committed and keeping a partition number together."""
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust sets the isolation level only together with its own transactions, and its co-partitioning
+        # assignor only together with its own tables; both are read at start, which comes later.
+        consumer._isolation_level = "read_committed"
+        self._assignor = self.app.assignor
+        consumer._partition_assignment_strategy = [self._assignor]
+        return consumer
+
+
+class CutConsumer(driver.Consumer):
+    """Makes cuts of what it fetches; its lines are the partition numbers that this worker owns."""
+
+    lines: dict[int, Line]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        transport = cast("CutTransport", self.transport)
+        self.spec: Spec = transport.spec
+        self.control = ControlReader(self.spec.client)
+        self.lines = {}
+        self._kept: dict[int, Line] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._fenced_since: dict[int, float] = {}
+        self._committed: dict[TP, int] = {}
+
+    def _new_consumer_thread(self) -> CutThread:
+        return CutThread(self, loop=self.loop, beacon=self.beacon)
+
+    # Membership
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish what is in flight, make no new cut; rows are kept in case the partition stays."""
+        self.stop_flow()
+        # A cut that is made and not yet handled finds no line any more, and nothing of it is visible.
+        lines, self.lines = self.lines, {}
+        await self.wait_empty()
+        for partition, line in lines.items():
+            line.close()
+            if not line.fenced:
+                self._kept[partition] = line
+        self._fenced_since.clear()
+        await super().on_partitions_revoked(revoked)
+
+    async def perform_seek(self) -> None:
+        """Take over the assigned partition numbers; each goes live as soon as its line stands."""
+        owned = {tp.partition for tp in self.assignment() if tp.topic in self.spec.sources}
+        for partition in self._kept.keys() - owned:
+            del self._kept[partition]
+            _log.info(events.LINE_DROPPED, partition=partition)
+        slots = asyncio.Semaphore(_TAKEOVERS_AT_ONCE)
+        for partition in sorted(owned - self.lines.keys()):
+            self._start(self._take_over(partition, slots, self.app.consumer_generation_id))
+
+    async def _take_over(self, partition: int, slots: asyncio.Semaphore, generation: int) -> None:
+        try:
+            async with slots:
+                if generation != self.app.consumer_generation_id:
+                    return
+                kept = self._kept.pop(partition, None)
+                control = self.control.poll()
+                line = await asyncio.to_thread(Line.take_over, self.spec, partition, kept, control)
+            if generation != self.app.consumer_generation_id:
+                self._kept[partition] = line
+                return
+            await self._thread.seek_wait({TP(topic, partition): at for topic, at in line.next_offsets.items()})
+            self.lines[partition] = line
+        except Exception as error:
+            end_worker(error)
+
+    async def wait_empty(self) -> None:
+        """Wait until no commit and no take-over is under way, at most 20 s."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=_DRAIN_S)
+
+    # Cuts
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # type: ignore[override]
+        """Fetch what the lines want and yield a message for every line that has cause for a cut."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
+        generation = self.app.consumer_generation_id
+        await self._fetch_into_lines()
+        control = self.control.poll()
+        for line in list(self.lines.values()):
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            cut = line.next_cut(control, time.time_ns() // 1_000_000)
+            if cut is not None:
+                yield self._message(cut, generation)
+        self._end_if_fenced_for_long()
+
+    async def _fetch_into_lines(self) -> None:
+        lines = self.lines
+        wanted = {
+            TP(topic, partition)
+            for partition, line in lines.items()
+            for topic in self.spec.sources
+            if not line.fenced and line.wants(topic)
+        }
+        busy = any(line.in_flight is not None or any(line.buffers.values()) for line in lines.values())
+        timeout = _FETCH_WHILE_BUSY_S if busy else _FETCH_S
+        if not wanted:
+            await asyncio.sleep(timeout)
+            return
+        most = self.spec.cut_records * len(wanted)
+        try:
+            found: Mapping[Any, list[Any]] = await self._thread.call_thread(self._fetch, wanted, timeout, most)
+        except NoOffsetForPartitionError:
+            return  # of the moment between assignment and seek; the seek has been made
+        except KafkaError as error:
+            end_worker(error)
+            return
+        for tp, records in found.items():
+            line = lines.get(tp.partition)
+            if line is not None and line is self.lines.get(tp.partition):
+                line.buffer(tp.topic, records)
+
+    async def _fetch(self, wanted: set[TP], timeout: float, most: int) -> Mapping[Any, list[Any]]:
+        """Runs in the consumer's thread."""
+        return cast(
+            Mapping[Any, list[Any]],
+            await self._thread._fetch_records(self._thread._ensure_consumer(), wanted, timeout, most),
+        )
+
+    def _message(self, cut: Cut, generation: int) -> tuple[TP, ConsumerMessage]:
+        tp = TP(self.spec.sources[0], cut.partition)
+        message = ConsumerMessage(
+            tp.topic, tp.partition, cut.number, cut.now / 1000, 0, (), b"", cut, None, 0, 0, tp,
+            generation_id=generation,
+        )  # fmt: skip
+        return tp, message
+
+    async def _drain_messages(self, fetcher: Service) -> None:
+        while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+            await self.sleep(0)
+            async for _, message in self.getmany(timeout=1.0):
+                await self.wait_first(self.callback(message), self.suspend_flow.wait())
+
+    # Handling
+
+    async def handle(self, cut: Cut) -> None:
+        """Handle a cut and commit it off the loop; the line goes on when it is done."""
+        line = self.lines.get(cut.partition)
+        if line is None or line.in_flight is not cut:
+            return  # the partition moved between the cut's making and now: nothing of it is visible
+        try:
+            handled: Handled = self.spec.handler.handle(cut, line.store)
+        except Exception as error:
+            end_worker(error)
+            return
+        self._start(self._commit(line, cut, handled))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _commit(self, line: Line, cut: Cut, handled: Handled) -> None:
+        try:
+            await asyncio.to_thread(line.commit, cut, handled)
+            line.in_flight = None
+        except Fenced:
+            line.fenced = True
+            self._fenced_since[line.partition] = time.monotonic()
+            _log.warning(events.LINE_FENCED, partition=line.partition, cut=cut.number)
+        except Exception as error:
+            end_worker(error)
+
+    def _end_if_fenced_for_long(self) -> None:
+        """A fenced line that no rebalance took away is owned twice: end this worker, the other goes on."""
+        patience = 2 * self.app.conf.broker_session_timeout
+        for partition, since in self._fenced_since.items():
+            if time.monotonic() - since > patience:
+                end_worker(Fenced(f"partition {partition} is owned here and was fenced by another owner"))
+
+    # Offsets: the journal is the offset store; the group's are for lag tools
+
+    def ack(self, message: ConsumerMessage) -> bool:  # type: ignore[override]
+        """Forget the message; nothing is stored."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        return True
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Tell the group how far the lines are, for lag tools only."""
+        places = {
+            TP(tally.topic, partition): tally.next_offset
+            for partition, line in self.lines.items()
+            if line.entry is not None
+            for tally in line.entry.topics
+        }
+        news = {tp: offset for tp, offset in places.items() if self._committed.get(tp) != offset}
+        if not news or self.app.rebalancing:
+            return True
+        try:
+            await self._thread.call_thread(self._thread._ensure_consumer().commit, {TopicPartition(*tp): offset for tp, offset in news.items()})
+            self._committed.update(news)
+        except KafkaError as error:
+            _log.info(events.OFFSETS_NOT_COMMITTED, error=str(error))
+        return True
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's stuck-consumer warnings assume its own commits; they say nothing here."""
+
+    async def on_stop(self) -> None:
+        """Drain, then leave."""
+        await super().on_stop()
+        self.control.close()
+
+
+class CutTransport(driver.Transport):
+    """Faust's transport with the consumer of cuts."""
+
+    Consumer = CutConsumer
+
+    def __init__(self, spec: Spec, url: Iterable[Any], app: Any) -> None:
+        super().__init__(list(url), app)
+        self.spec = spec
+
+

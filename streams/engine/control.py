@@ -1,0 +1,97 @@
+"""Control: what operators changed (pause, clock), read by every worker with an unassigned consumer."""
+
+import time
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+from schemas import codec, topics
+from streams.engine.kafka import Client, KafkaUnavailable, bounds
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What time it is: the wall clock, one that runs from an origin at a speed, or one told by a plan."""
+
+    mode: Literal["real", "scaled", "plan"] = "real"
+    origin: int = 0
+    wall: int = 0
+    speed: float = 1.0
+    plan_id: str | None = None
+
+    def now(self, wall: int) -> int | None:
+        """Show the time for a wall clock in UTC ms; None where only a plan can tell."""
+        if self.mode == "real":
+            return wall
+        if self.mode == "scaled":
+            return self.origin + round((wall - self.wall) * self.speed)
+        return None
+
+
+@dataclass(frozen=True)
+class Control:
+    """State of control as of one version, the next offset of `control.changes`."""
+
+    version: int = 0
+    paused: bool = False
+    clock: Clock = field(default_factory=Clock)
+
+    def after(self, offset: int, change: dict[str, Any]) -> "Control":
+        """State after one more decoded ControlChange."""
+        value = change["change"]
+        if "paused" in value:
+            return replace(self, version=offset + 1, paused=value["paused"])
+        clock = Clock(
+            value["mode"],
+            _millis(value["origin"]),
+            _millis(value["wall"]),
+            value["speed"] if value["speed"] is not None else 1.0,
+            value["plan_id"],
+        )
+        return replace(self, version=offset + 1, clock=clock)
+
+
+def _millis(moment: Any) -> int:
+    return 0 if moment is None else codec.millis(moment)
+
+
+class ControlReader:
+    """Follows `control.changes`. Not thread-safe: one owner polls it."""
+
+    _START: Final = Control()
+
+    def __init__(self, client: Client) -> None:
+        self._states = [self._START]
+        self._consumer: Consumer = client.reader()
+        _, end = bounds(self._consumer, topics.CONTROL.name, 0)
+        self._consumer.assign([TopicPartition(topics.CONTROL.name, 0, OFFSET_BEGINNING)])
+        deadline = time.monotonic() + 30
+        while self.poll(0.05).version < end:
+            if time.monotonic() > deadline:
+                raise KafkaUnavailable(f"{topics.CONTROL.name} could not be read to its end within 30 s")
+
+    def poll(self, timeout: float = 0.0) -> Control:
+        """Take what has come and return the latest state. Raises `KafkaUnavailable`."""
+        while True:
+            message = self._consumer.poll(timeout)
+            if message is None:
+                return self._states[-1]
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    return self._states[-1]
+                raise KafkaUnavailable(f"reading {topics.CONTROL.name}: {error}")
+            change = codec.decode(topics.CONTROL.name, bytes(message.value() or b""))
+            self._states.append(self._states[-1].after(message.offset() or 0, change))
+            timeout = 0.0
+
+    def at(self, version: int) -> Control:
+        """State as of a version that has been read."""
+        versions = [state.version for state in self._states]
+        return self._states[bisect_right(versions, version) - 1]
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._consumer.close()

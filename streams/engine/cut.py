@@ -1,0 +1,112 @@
+"""A cut, what a handler answers, and the handler's contract."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from streams.engine.control import Control
+from streams.engine.journal import Tally
+from streams.engine.store import Store
+
+
+class Consumed(Protocol):
+    """A source record, whichever client read it."""
+
+    @property
+    def offset(self) -> int:
+        """Offset in its partition."""
+        ...
+
+    @property
+    def timestamp(self) -> int:
+        """When the broker appended it, UTC ms."""
+        ...
+
+    @property
+    def key(self) -> bytes | None:
+        """Key."""
+        ...
+
+    @property
+    def value(self) -> bytes | None:
+        """Value."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Headers."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is handled together for one partition number.
+
+    `now` and `before` (the previous cut's) are UTC ms; `records` holds each source topic's part in offset
+    order, `next_offsets` where each goes on after this cut. `plan_offset` is the next entry of the plan.
+    """
+
+    partition: int
+    number: int
+    now: int
+    before: int
+    control: Control
+    plan_offset: int
+    plan_id: str | None
+    history: bool
+    records: Mapping[str, Sequence[Consumed]]
+    next_offsets: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Out:
+    """A record to produce; `partition` None leaves it to the partitioner of the key."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    partition: int | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+@dataclass
+class Handled:
+    """What a cut gives: records to produce, rows to write, when rows are due, and figures for the journal.
+
+    `keys`, `rows` and `due_at` belong together; `resting` are slots whose rows stay but are due at
+    `resting_due` next. `pending_change` is by how much the number of waiting sends grew.
+    """
+
+    outputs: list[Out] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    rows: np.ndarray | None = None
+    due_at: np.ndarray | None = None
+    resting: np.ndarray | None = None
+    resting_due: np.ndarray | None = None
+    tallies: list[Tally] = field(default_factory=list)
+    decided: int = 0
+    withheld: int = 0
+    released: int = 0
+    dropped: int = 0
+    pending_change: int = 0
+
+
+class Handler(Protocol):
+    """The pure middle of a line: a cut and its table in, outputs and rows out. Reads no clock, writes nothing."""
+
+    dtype: np.dtype
+    policy: str
+
+    def handle(self, cut: Cut, table: Store) -> Handled:
+        """Handle one cut. Any exception ends the worker: nothing of the cut is visible then."""
+        ...
+
+    def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:
+        """When each row is due next, UTC ms, int64 (n,)."""
+        ...
+
+    def pending(self, rows: np.ndarray) -> int:
+        """How many sends wait in the rows."""
+        ...

@@ -1,0 +1,127 @@
+"""Plain confluent-kafka clients: configuration, and reading a partition to its stable end."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from schemas.settings import Settings
+
+_TIMEOUT_S: Final = 30.0
+# `consume` waits its whole timeout unless it is full, so it is short and the end-of-partition event ends the read.
+_POLL_S: Final = 0.05
+_BATCH: Final = 10_000
+
+
+class KafkaUnavailable(RuntimeError):
+    """Kafka did not answer, or refused. Check the address and `opportune status`; retry."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """Where Kafka is and how to speak to it."""
+
+    brokers: str
+    security: dict[str, str]
+
+    @classmethod
+    def of(cls, settings: Settings, brokers: str) -> "Client":
+        """Client configuration of a deployment."""
+        security = {"security.protocol": settings.security}
+        if settings.security.startswith("SASL"):
+            password = settings.sasl_password.get_secret_value() if settings.sasl_password else ""
+            security |= {
+                "sasl.mechanism": settings.sasl_mechanism,
+                "sasl.username": settings.sasl_username or "",
+                "sasl.password": password,
+            }
+        if settings.tls_ca is not None:
+            security["ssl.ca.location"] = str(settings.tls_ca)
+        return cls(brokers, security)
+
+    def config(self, **more: Any) -> dict[str, Any]:
+        """Configuration for a librdkafka client; keyword `a_b` is the property `a.b`."""
+        extra = {name.replace("_", "."): value for name, value in more.items()}
+        return {"bootstrap.servers": self.brokers, "log_level": 3, **self.security, **extra}
+
+    def reader(self, **more: Any) -> Consumer:
+        """A consumer for assigning by hand: read committed, no group, told of each partition's end."""
+        return Consumer(
+            self.config(
+                group_id="opportune-reader",
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                enable_partition_eof=True,
+                auto_offset_reset="error",
+                queued_max_messages_kbytes=16_384,
+                # The end of a partition is told by an empty fetch, which waits this long at the broker.
+                fetch_wait_max_ms=10,
+                **more,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of a topic, as far as the engine cares."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+def record_of(message: Message) -> Record:
+    """The record that a confluent-kafka message holds."""
+    key, value = message.key(), message.value()
+    headers = tuple((name, bytes(v) if v is not None else b"") for name, v in message.headers() or ())
+    return Record(
+        message.offset(),
+        message.timestamp()[1],
+        key if key is None or isinstance(key, bytes) else key.encode(),
+        value if value is None or isinstance(value, bytes) else value.encode(),
+        headers,
+    )
+
+
+def bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """First offset and stable end of a partition. Raises `KafkaUnavailable`."""
+    try:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), _TIMEOUT_S, cached=False)
+    except (KafkaException, TypeError) as error:
+        raise KafkaUnavailable(f"bounds of {topic}/{partition}: {error}") from error
+    return low, high
+
+
+def read_batches(
+    consumer: Consumer, topic: str, partition: int, start: int = OFFSET_BEGINNING
+) -> Iterator[list[Message]]:
+    """Every committed record of one partition from `start` to its stable end, in batches.
+
+    Raises `KafkaUnavailable` on any error; an offset out of range is one.
+    """
+    consumer.assign([TopicPartition(topic, partition, start)])
+    while True:
+        batch = consumer.consume(_BATCH, _POLL_S)
+        found = []
+        ended = False
+        for message in batch:
+            error = message.error()
+            if error is None:
+                found.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended = True
+            else:
+                raise KafkaUnavailable(f"reading {topic}/{partition}: {error}")
+        if found:
+            yield found
+        if ended:
+            return
+
+
+def read_all(consumer: Consumer, topic: str, partition: int, start: int = OFFSET_BEGINNING) -> Iterator[Record]:
+    """Every committed record of one partition from `start` to its stable end."""
+    for batch in read_batches(consumer, topic, partition, start):
+        yield from map(record_of, batch)

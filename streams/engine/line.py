@@ -1,0 +1,257 @@
+"""A line: what the owner of a partition number holds, and how its next cut is made."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from schemas import topics
+from schemas.profile import check_version
+from streams import events
+from streams.engine import journal, recovery
+from streams.engine.control import Control
+from streams.engine.cut import Consumed, Cut, Handled, Handler, Out
+from streams.engine.journal import Entry
+from streams.engine.kafka import Client, bounds
+from streams.engine.plan import PlannedCut, PlanReader
+from streams.engine.store import SlabStore, Store
+from streams.engine.transaction import Transactions
+
+_log = structlog.get_logger()
+_DUE_EVERY_MS: Final = 1000  # of wall clock: cuts made only because something is due
+_IDLE_EVERY_MS: Final = 6 * 3600 * 1000  # so that the journal never empties and the transactional id lives
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What makes a line: whose it is, what it reads in which rank, where its rows and its journal go."""
+
+    app: str
+    client: Client
+    sources: tuple[str, ...]
+    changelog: str
+    handler: Handler
+    cut_records: int
+
+
+class Line:
+    """One owned partition number, in line: at most one cut is in flight.
+
+    `take_over` blocks and runs off the event loop, as does `commit`; all else is quick.
+    """
+
+    def __init__(self, spec: Spec, partition: int, store: Store, entry: Entry | None, offsets: Mapping[str, int]) -> None:
+        self.spec = spec
+        self.partition = partition
+        self.store = store
+        self.entry = entry
+        self.next_offsets = dict(offsets)
+        self.buffers: dict[str, deque[Consumed]] = {topic: deque() for topic in spec.sources}
+        self.in_flight: Cut | None = None
+        self.fenced = False
+        self.transactions: Transactions
+        self._plan: PlanReader | None = None
+        self._plan_offset = entry.plan_offset if entry else 0
+        self._plan_ended = ""
+        self._control_seen = entry.control_version if entry else -1
+        self._last_cut_wall = 0
+        self._pending = 0
+
+    @classmethod
+    def take_over(cls, spec: Spec, partition: int, kept: "Line | None", control: Control) -> "Line":
+        """Fence the former owner, find the last cut, keep or recover the rows.
+
+        Raises `Fenced`, `TransactionFailed`, `KafkaUnavailable` or `ChangelogDamaged`; the worker ends then.
+        """
+        transactions = Transactions(spec.client, spec.app, partition)
+        consumer = spec.client.reader()
+        try:
+            last = journal.last_entry(consumer, partition)
+            entry = last[0] if last else None
+            store: Store = SlabStore(spec.handler.dtype)
+            if kept is not None and (kept.entry.number if kept.entry else 0) == (entry.number if entry else 0):
+                store, applied = kept.store, 0
+            else:
+                applied = recovery.recover(consumer, spec.changelog, partition, store, check_version)
+            earliest = {topic: bounds(consumer, topic, partition) for topic in spec.sources}
+        finally:
+            consumer.close()
+        offsets = {topic: low for topic, (low, _) in earliest.items()} | (entry.next_offsets() if entry else {})
+        for topic, (low, high) in earliest.items():
+            if not low <= offsets[topic] <= high:
+                raise OffsetOutOfRange(topic, partition, offsets[topic], low, high)
+        line = cls(spec, partition, store, entry, offsets)
+        line.transactions = transactions
+        line._reindex(control)
+        _log.info(
+            events.LINE_TAKEN_OVER, partition=partition, cut=entry.number if entry else 0, keys=len(store),
+            changelog_records=applied, kept=store is (kept.store if kept else None),
+        )  # fmt: skip
+        return line
+
+    def _reindex(self, control: Control) -> None:
+        """Work out anew when every row is due, and how many sends wait."""
+        after = self.entry.now if self.entry else 0
+        pending = 0
+        for slots, _, rows in self.store.batches():
+            self.store.set_due(slots, self.spec.handler.due_at(rows, after, control))
+            pending += self.spec.handler.pending(rows)
+        self._pending = pending
+
+    # What to fetch, and the next cut
+
+    def wants(self, topic: str) -> bool:
+        """Whether more records of a topic should be fetched."""
+        buffer = self.buffers[topic]
+        if len(buffer) < self.spec.cut_records:
+            return True
+        planned = self._planned(peek_only=True)
+        return planned is not None and buffer[-1].offset + 1 < planned.next_offsets.get(topic, 0)
+
+    def buffer(self, topic: str, records: Sequence[Consumed]) -> None:
+        """Take fetched records, in offset order."""
+        self.buffers[topic].extend(records)
+
+    def next_cut(self, control: Control, wall: int) -> Cut | None:
+        """Make the next cut if there is cause; None if not. `wall` is the wall clock, UTC ms."""
+        if self.in_flight is not None or self.fenced:
+            return None
+        before = self.entry.now if self.entry else None
+        if control.clock.mode == "plan" and control.clock.plan_id != self._plan_ended:
+            return self._follow(control, before, wall)
+        told = control.clock.now(wall)
+        now = max(before or 0, told if told is not None else 0)
+        if not self._cause(control, now, wall):
+            return None
+        records = {topic: self._take(topic, self.spec.cut_records) for topic in self.spec.sources}
+        return self._made(control, now, before, records, None, False, wall)
+
+    def _cause(self, control: Control, now: int, wall: int) -> bool:
+        """Records, a change of control, something due (at most once a second), or long silence."""
+        if any(self.buffers.values()) or control.version != self._control_seen:
+            return True
+        quiet_for = wall - self._last_cut_wall
+        if quiet_for >= _DUE_EVERY_MS and self.store.next_due() <= now:
+            return True
+        return self.entry is not None and quiet_for >= _IDLE_EVERY_MS
+
+    def _planned(self, peek_only: bool = False) -> PlannedCut | None:
+        if self._plan is None:
+            if peek_only:
+                return None
+            self._plan = PlanReader(self.spec.client, self.partition, self._plan_offset)
+        return self._plan.peek()
+
+    def _follow(self, control: Control, before: int | None, wall: int) -> Cut | None:
+        """Make the next planned cut once its records are here; planned cuts without any effect are passed over."""
+        while (planned := self._planned()) is not None:
+            of_plan = planned.plan_id == control.clock.plan_id
+            if of_plan and planned.now is None:
+                self._plan_ended = planned.plan_id
+                self._advance(planned)
+                self._close_plan()
+                return self.next_cut(control, wall)
+            if not of_plan or planned.offset < self._plan_offset:
+                self._advance(planned)
+                continue
+            if any(not self._arrived(topic, offset) for topic, offset in planned.next_offsets.items()):
+                return None
+            records = {
+                topic: self._take_until(topic, planned.next_offsets[topic])
+                if topic in planned.next_offsets
+                else self._take(topic, self.spec.cut_records)
+                for topic in self.spec.sources
+            }
+            self._advance(planned)
+            now = max(before or 0, planned.now or 0)
+            if any(records.values()) or self.store.next_due() <= now or control.version != self._control_seen:
+                return self._made(control, now, before, records, planned.plan_id, planned.history, wall)
+        return None
+
+    def _advance(self, planned: PlannedCut) -> None:
+        if self._plan is not None:
+            self._plan.advance()
+        self._plan_offset = max(self._plan_offset, planned.offset + 1)
+
+    def _arrived(self, topic: str, offset: int) -> bool:
+        buffer = self.buffers[topic]
+        return self.next_offsets[topic] >= offset or (bool(buffer) and buffer[-1].offset + 1 >= offset)
+
+    def _take(self, topic: str, most: int) -> list[Consumed]:
+        buffer = self.buffers[topic]
+        return [buffer.popleft() for _ in range(min(most, len(buffer)))]
+
+    def _take_until(self, topic: str, offset: int) -> list[Consumed]:
+        buffer = self.buffers[topic]
+        out = []
+        while buffer and buffer[0].offset < offset:
+            out.append(buffer.popleft())
+        return out
+
+    def _made(
+        self, control: Control, now: int, before: int | None, records: Mapping[str, Sequence[Consumed]],
+        plan_id: str | None, history: bool, wall: int,
+    ) -> Cut:  # fmt: skip
+        if control.version != self._control_seen and self.entry is not None:
+            self._reindex(control)
+        for topic, some in records.items():
+            if some:
+                self.next_offsets[topic] = some[-1].offset + 1
+        self._last_cut_wall = wall
+        self._control_seen = control.version
+        number = (self.entry.number if self.entry else 0) + 1
+        self.in_flight = Cut(
+            self.partition, number, now, now if before is None else before, control, self._plan_offset, plan_id,
+            history, records, dict(self.next_offsets),
+        )  # fmt: skip
+        return self.in_flight
+
+    # Handling
+
+    def commit(self, cut: Cut, handled: Handled) -> None:
+        """Write a handled cut in one transaction; then its rows are the table's. Blocking.
+
+        Raises `Fenced` or `TransactionFailed`.
+        """
+        pending = self._pending + handled.pending_change
+        entry = Entry(
+            cut.partition, cut.number, cut.now, cut.control.version, self.spec.handler.policy, cut.plan_offset,
+            cut.plan_id, cut.history, handled.tallies, handled.decided, handled.withheld, handled.released,
+            handled.dropped, pending,
+        )  # fmt: skip
+        outputs = handled.outputs
+        if handled.rows is not None:
+            outputs = outputs + [
+                Out(self.spec.changelog, key, handled.rows[i].tobytes(), self.partition)
+                for i, key in enumerate(handled.keys)
+            ]
+        self.transactions.commit([*outputs, Out(topics.JOURNAL.name, None, entry.encode(), self.partition)])
+        if handled.rows is not None and handled.due_at is not None:
+            self.store.put_many(handled.keys, handled.rows, handled.due_at)
+        if handled.resting is not None and handled.resting_due is not None:
+            self.store.set_due(handled.resting, handled.resting_due)
+        self.entry = entry
+        self._pending = pending
+
+    def close(self) -> None:
+        """Let go of Kafka; the rows stay, in case the partition comes back."""
+        self._close_plan()
+        for buffer in self.buffers.values():
+            buffer.clear()
+
+    def _close_plan(self) -> None:
+        if self._plan is not None:
+            self._plan.close()
+            self._plan = None
+
+
+class OffsetOutOfRange(RuntimeError):
+    """The journal goes on where the topic has nothing (any more): records were lost to retention. Stop."""
+
+    def __init__(self, topic: str, partition: int, offset: int, low: int, high: int) -> None:
+        super().__init__(
+            f"{topic}/{partition}: the journal goes on at {offset}, the topic holds {low} to {high}; "
+            f"records were lost, raise its retention and decide whether to accept the gap"
+        )

@@ -1,0 +1,99 @@
+"""One transaction per cut: outputs, changelog rows and the journal entry appear together or not at all."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from schemas import topics
+from streams.engine.cut import Out
+from streams.engine.kafka import Client
+
+_INIT_TIMEOUT_S: Final = 30.0
+_COMMIT_TIMEOUT_S: Final = 60.0
+# An open transaction holds back every reader of its partitions, so a stuck one is aborted soon.
+_TRANSACTION_TIMEOUT_MS: Final = 10_000
+_MESSAGE_MAX_BYTES: Final = 3 * 1024 * 1024
+
+
+class Fenced(RuntimeError):
+    """Another owner has taken the partition over: nothing of this cut is visible. Drop the line."""
+
+
+class TransactionFailed(RuntimeError):
+    """The transaction did not commit, or it is unknown whether it did. End the worker; the journal knows."""
+
+
+class Transactions:
+    """The transactional producer of one owned partition number. Blocking; used off the event loop.
+
+    Creating one fences whoever owned the partition, whatever they have in flight.
+    """
+
+    def __init__(self, client: Client, app: str, partition: int) -> None:
+        self._producer = Producer(
+            client.config(
+                transactional_id=f"{app}-{partition}",
+                transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+                compression_type="lz4",
+                linger_ms=1,
+                queue_buffering_max_messages=1_000_000,
+                queue_buffering_max_kbytes=1_048_576,
+                message_max_bytes=_MESSAGE_MAX_BYTES,
+                partitioner="murmur2_random",
+            )
+        )
+        try:
+            # Connected first: the look-up of the coordinator is tried again only every half second.
+            self._producer.list_topics(topics.JOURNAL.name, _INIT_TIMEOUT_S)
+            self._producer.init_transactions(_INIT_TIMEOUT_S)
+        except KafkaException as error:
+            raise _translated(error) from error
+
+    def commit(self, outputs: Sequence[Out]) -> None:
+        """Produce everything in one transaction.
+
+        Raises
+        ------
+        Fenced
+            Another owner has taken over.
+        TransactionFailed
+            Anything else.
+        """
+        producer = self._producer
+        try:
+            producer.begin_transaction()
+            for out in outputs:
+                self._produce(out)
+            self._commit()
+        except KafkaException as error:
+            raise _translated(error) from error
+
+    def _produce(self, out: Out) -> None:
+        place = {} if out.partition is None else {"partition": out.partition}
+        headers = list(out.headers)
+        while True:
+            try:
+                self._producer.produce(out.topic, value=out.value, key=out.key, headers=headers, **place)
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+
+    def _commit(self) -> None:
+        deadline = time.monotonic() + _COMMIT_TIMEOUT_S
+        while True:
+            try:
+                self._producer.commit_transaction(max(1.0, deadline - time.monotonic()))
+                return
+            except KafkaException as error:
+                # A retriable failure left the commit under way: asking again resumes it.
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+
+
+def _translated(error: KafkaException) -> Exception:
+    cause: KafkaError = error.args[0]
+    if cause.code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED):
+        return Fenced(str(cause))
+    return TransactionFailed(str(cause))

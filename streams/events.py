@@ -1,0 +1,21 @@
+"""Names of log events and the keys they may carry: nothing else is written."""
+
+from typing import Final
+
+LINE_TAKEN_OVER: Final = "line_taken_over"
+LINE_DROPPED: Final = "line_dropped"
+LINE_FENCED: Final = "line_fenced"
+WORKER_STARTED: Final = "worker_started"
+WORKER_ENDED: Final = "worker_ended"
+WORKER_FAILED: Final = "worker_failed"
+OFFSETS_NOT_COMMITTED: Final = "offsets_not_committed"
+FRAMEWORK: Final = "framework"
+
+# Neither recipient ids nor payloads nor addresses: a log is read by more people than the audit trail.
+ALLOWED_KEYS: Final = frozenset(
+    {
+        "event", "level", "timestamp", "logger", "role", "partition", "partitions", "cut", "keys", "kept",
+        "changelog_records", "error", "error_kind", "trace", "seconds", "topic", "offset", "web_port", "worker_id",
+        "policy", "message", "generation",
+    }  # fmt: skip
+)

@@ -1,0 +1,230 @@
+"""Section 3 of docs/decisions.md: what each kind of record does to a row, and segment transitions."""
+
+from typing import Any
+
+from schemas import ids
+from schemas.policy import Segment
+from schemas.profile import (
+    COUNTER_MAX,
+    DAYS,
+    HOURS,
+    KINDS,
+    MINUTE_MS,
+    TIMED_SEGMENTS,
+    WEIGHT_ONE,
+    Consent,
+    Suppression,
+)
+from schemas.reasons import Filtered, Reason
+from schemas.topics import ATTRIBUTES, CLICKS, CONSENT, DELIVERY, PURCHASES
+from tests.reference.clock import day_of_hour, hour_of, local_week_hour
+from tests.reference.cuts import Cause, Work
+from tests.reference.features import holding
+from tests.reference.records import Event
+from tests.reference.slots import close, dispatch_of, withdraw, zone_of
+from tests.reference.state import Recipient
+from tests.reference.triggers import decide
+
+REVENUE_MAX = 2**32 - 1
+ACTIVE_MAX = 65535
+WEIGHTS = dict.fromkeys(KINDS, WEIGHT_ONE) | {"open": 77}
+CONFIRMING = ("sent", "delivered")
+FAILING = ("bounced", "expired", "recalled", "unknown", "complained", "unsubscribed")
+Transition = tuple[Segment, bool]
+
+
+def suppression_of(event: Event) -> Suppression:
+    """How a delivery event suppresses the recipient; NONE if it does not."""
+    kind = event.body["kind"]
+    if kind == "bounced":
+        return Suppression.BOUNCED if event.body["permanent"] else Suppression.NONE
+    return {"complained": Suppression.COMPLAINED, "unsubscribed": Suppression.UNSUBSCRIBED}.get(
+        kind, Suppression.NONE
+    )
+
+
+def slot_of(work: Work, recipient: Recipient, dispatch_id: str | None) -> int | None:
+    """Index of the first slot, pending or released, with this dispatch id."""
+    for index, slot in enumerate(recipient.slots):
+        if slot is not None and dispatch_of(work, slot) == dispatch_id:
+            return index
+    return None
+
+
+def filtered(work: Work, recipient: Recipient, event: Event) -> Filtered | None:
+    """The filtered rows of section 1's table, in order."""
+    topic = event.record.topic
+    if topic in (CLICKS.name, PURCHASES.name) and event.hash is not None and event.hash in recipient.recent:
+        return Filtered.DUPLICATE
+    if topic == CONSENT.name:
+        stored = recipient.consent_version.get(event.body["purpose"], 0)
+        return Filtered.STALE if event.body["version"] <= stored else None
+    if topic == DELIVERY.name:
+        dispatch_id = event.body["dispatch_id"]
+        unknown = dispatch_id is not None and slot_of(work, recipient, dispatch_id) is None
+        if unknown and suppression_of(event) == Suppression.NONE:
+            return Filtered.UNKNOWN_DISPATCH
+    return None
+
+
+def apply(work: Work, recipient: Recipient, event: Event) -> bool:
+    """Let an event take effect; whether it triggered a campaign."""
+    topic = event.record.topic
+    if topic == ATTRIBUTES.name:
+        _attributes(recipient, event)
+    elif topic == CONSENT.name:
+        _consent(work, recipient, event)
+    elif topic == DELIVERY.name:
+        _delivery(work, recipient, event)
+    else:
+        return _behaviour(work, recipient, event)
+    return False
+
+
+def _attributes(recipient: Recipient, event: Event) -> None:
+    for name in ("zone", "locale", "provider", "place"):
+        if event.body[name] is not None:
+            # A row keeps these as zero-padded bytes: zeros at the end are not part of the text.
+            setattr(recipient, name, event.body[name].rstrip("\0"))
+
+
+def _consent(work: Work, recipient: Recipient, event: Event) -> None:
+    purpose, state, version = (event.body[name] for name in ("purpose", "state", "version"))
+    recipient.consent[purpose] = Consent.GRANTED if state == "granted" else Consent.WITHDRAWN
+    recipient.consent_version[purpose] = version
+    work.audit(
+        event.recipient_id,
+        kind="consent",
+        purpose=purpose,
+        state=state,
+        version=version,
+        reason=None,
+        cause=event.cause.body,
+    )
+    if state == "withdrawn":
+        withdraw(work, event.recipient_id, recipient, purpose)
+
+
+def _delivery(work: Work, recipient: Recipient, event: Event) -> None:
+    kind = event.body["kind"]
+    index = slot_of(work, recipient, event.body["dispatch_id"])
+    if index is not None and kind in CONFIRMING:
+        close(work, event.recipient_id, recipient, index, Reason.CONFIRMED)
+    if index is not None and kind in FAILING:
+        close(work, event.recipient_id, recipient, index, Reason.FAILED)
+    suppression = suppression_of(event)
+    if suppression == Suppression.NONE:
+        return
+    if not recipient.suppressed:
+        recipient.suppressed = suppression
+        work.audit(
+            event.recipient_id,
+            kind="consent",
+            purpose="suppression",
+            state="suppressed",
+            version=0,
+            reason=kind,
+            cause=event.cause.body,
+        )
+    withdraw(work, event.recipient_id, recipient, None)
+
+
+def _behaviour(work: Work, recipient: Recipient, event: Event) -> bool:
+    kind = "purchase" if event.record.topic == PURCHASES.name else event.body["kind"]
+    count(work, recipient, kind, event)
+    if event.hash is not None:
+        recipient.remember_event(event.hash)
+    transitions = evaluate(work, event.recipient_id, recipient, event.cause.body)
+    triggered = False
+    for campaign in sorted(work.policy.campaigns, key=lambda c: c.number):
+        trigger = campaign.trigger
+        if trigger.event == kind or _named(trigger.enter, trigger.leave, transitions) is not None:
+            decide(work, event.recipient_id, recipient, campaign, event.cause)
+            triggered = True
+    return triggered
+
+
+def count(work: Work, recipient: Recipient, kind: str, event: Event) -> None:
+    """Counters, revenue, first and last, and the hour-of-week profile."""
+    hour_now = hour_of(work.cut.now)
+    hour = min(hour_of(event.occurred_at), hour_now)
+    day = day_of_hour(hour)
+    within_hours = hour > hour_now - HOURS
+    if within_hours:
+        heaviest = max((WEIGHTS[k] for k in KINDS if recipient.hourly.get((k, hour), 0)), default=0)
+        if WEIGHTS[kind] > heaviest:
+            s = local_week_hour(zone_of(work, recipient), hour)
+            recipient.active[s] = min(recipient.active[s] + WEIGHTS[kind] - heaviest, ACTIVE_MAX)
+        events = recipient.hourly.get((kind, hour), 0)
+        recipient.hourly[kind, hour] = _grown(recipient, events, 1, COUNTER_MAX)
+    if day > day_of_hour(hour_now) - DAYS:
+        events = recipient.daily.get((kind, day), 0)
+        recipient.daily[kind, day] = _grown(recipient, events, 1, COUNTER_MAX)
+        if kind == "purchase":
+            amount = event.body["amount"]
+            recipient.revenue[day] = _grown(recipient, recipient.revenue.get(day, 0), amount, REVENUE_MAX)
+    recipient.last[kind] = max(recipient.last.get(kind, 0), event.occurred_at)
+    if recipient.first == 0 or event.occurred_at < recipient.first:
+        recipient.first = event.occurred_at
+
+
+def _grown(recipient: Recipient, value: int, by: int, limit: int) -> int:
+    if value + by > limit:
+        recipient.saturated = True
+        return limit
+    return value + by
+
+
+def evaluate(work: Work, recipient_id: str, recipient: Recipient, cause: dict[str, Any]) -> list[Transition]:
+    """Evaluate all segments at `now`; note and return the changes, by segment number."""
+    now = work.cut.now
+    holds = holding(work.policy, recipient, now)
+    transitions = []
+    for segment in sorted(work.policy.segments, key=lambda s: s.number):
+        number = segment.number
+        entered = number in holds
+        if entered == (number in recipient.segments):
+            continue
+        if entered:
+            recipient.segments.add(number)
+            if number < TIMED_SEGMENTS:
+                recipient.entered[number] = now // MINUTE_MS
+        else:
+            recipient.segments.remove(number)
+            recipient.entered.pop(number, None)
+        work.audit(
+            recipient_id,
+            kind="transition",
+            segment=segment.name,
+            entered=entered,
+            cause=cause,
+            definition=segment.definition,
+        )
+        transitions.append((segment, entered))
+    return transitions
+
+
+def pass_time(work: Work, recipient_id: str, recipient: Recipient, due_at: int) -> None:
+    """Section 2, step 3, once an evaluation time `due_at` has passed."""
+    body: dict[str, Any] = {
+        "topic": None,
+        "partition": None,
+        "offset": None,
+        "event_id": None,
+        "due_at": due_at,
+    }
+    transitions = evaluate(work, recipient_id, recipient, body)
+    for campaign in sorted(work.policy.campaigns, key=lambda c: c.number):
+        condition = _named(campaign.trigger.enter, campaign.trigger.leave, transitions)
+        if condition is not None:
+            decide(work, recipient_id, recipient, campaign, Cause(ids.due_id(condition, due_at), body))
+
+
+def _named(enter: str | None, leave: str | None, transitions: list[Transition]) -> str | None:
+    """The transition that a trigger names, as it stands in a due id; None if it did not happen."""
+    for segment, entered in transitions:
+        if entered and segment.name == enter:
+            return f"enter:{segment.name}"
+        if not entered and segment.name == leave:
+            return f"leave:{segment.name}"
+    return None

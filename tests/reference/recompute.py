@@ -1,0 +1,73 @@
+"""Everything again from the sources: the journal says which records each cut held, and when it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.policy import Policy
+from schemas.topics import SOURCES
+from tests.reference.cuts import RefCut, RefRecord, RefResult, milliseconds
+from tests.reference.rules import Reference
+
+
+def recompute(
+    policy: Policy,
+    partition: int,
+    partitions: int,
+    sources: dict[str, list[RefRecord]],
+    journal: list[dict[str, Any]],
+    control: list[dict[str, Any]],
+) -> tuple[Reference, list[RefResult]]:
+    """Decide the cuts of a partition's journal.
+
+    `sources` holds the partition's records by topic; `journal` its decoded `JournalEntry`s in order;
+    `control` the decoded `ControlChange`s in order, each with its `offset` beside the schema's fields.
+    """
+    reference = Reference(policy, partitions)
+    results = []
+    start = {topic.name: 0 for topic in SOURCES}
+    before: int | None = None
+    for entry in journal:
+        if entry["partition"] != partition:
+            raise ValueError(f"a journal entry of partition {entry['partition']} among those of {partition}")
+        end = start | {tally["topic"]: tally["next_offset"] for tally in entry["topics"]}
+        now = milliseconds(entry["now"])
+        results.append(
+            reference.handle(
+                RefCut(
+                    partition=partition,
+                    number=entry["number"],
+                    now=now,
+                    before=now if before is None else before,
+                    control_version=entry["control_version"],
+                    paused=paused_at(control, entry["control_version"]),
+                    history=entry["history"],
+                    records=cut_order(sources, start, end),
+                )
+            )
+        )
+        start, before = end, now
+    return reference, results
+
+
+def paused_at(control: list[dict[str, Any]], version: int) -> bool:
+    """State of the last Pause below offset `version`; not paused if there is none."""
+    paused = False
+    for change in control:
+        if change["offset"] < version and "paused" in change["change"]:
+            paused = change["change"]["paused"]
+    return paused
+
+
+def cut_order(
+    sources: dict[str, list[RefRecord]], start: dict[str, int], end: dict[str, int]
+) -> list[RefRecord]:
+    """Records of `[start, end)` by timestamp (made non-decreasing per topic), topic rank, offset."""
+    keyed = []
+    for rank, topic in enumerate(SOURCES):
+        latest = 0
+        for record in sorted(sources.get(topic.name, []), key=lambda r: r.offset):
+            if start[topic.name] <= record.offset < end[topic.name]:
+                latest = max(latest, record.timestamp)
+                keyed.append((latest, rank, record.offset, record))
+    return [record for *_, record in sorted(keyed, key=lambda k: k[:3])]

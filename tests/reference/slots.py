@@ -1,0 +1,159 @@
+"""Slots of docs/decisions.md: settled (section 2), withdrawn and closed by delivery (section 3)."""
+
+from schemas import ids
+from schemas.profile import HOUR_MS, Consent
+from schemas.reasons import Reason
+from tests.reference.clock import hour_of, is_quiet
+from tests.reference.cuts import Work
+from tests.reference.state import Recipient, Slot
+
+UNCONFIRMED_MS = HOUR_MS
+NO_PROVIDER = "other"
+
+
+def zone_of(work: Work, recipient: Recipient) -> str:
+    """The row's zone; the default zone if empty."""
+    return recipient.zone or work.policy.contact.default_zone
+
+
+def dispatch_of(work: Work, slot: Slot) -> str:
+    """Dispatch id of the slot's decision."""
+    return ids.dispatch_id(slot.decision, work.campaign(slot.campaign).channel)
+
+
+def settle(work: Work, recipient_id: str, recipient: Recipient) -> None:
+    """Section 2, step 2: the slots in order of `(due_at, slot index)`."""
+    taken = [(slot.due_at, index) for index, slot in enumerate(recipient.slots) if slot is not None]
+    for _, index in sorted(taken):
+        slot = recipient.slots[index]
+        if slot is None:
+            raise AssertionError("settling one slot freed another")
+        if slot.released:
+            if work.cut.now >= slot.expires_at + UNCONFIRMED_MS:
+                close(work, recipient_id, recipient, index, Reason.UNCONFIRMED)
+        elif work.cut.now >= slot.expires_at:
+            withhold(work, recipient_id, recipient, index, Reason.EXPIRED)
+        elif slot.due_at <= work.cut.now and not work.cut.paused:
+            _come_due(work, recipient_id, recipient, index, slot)
+
+
+def _come_due(work: Work, recipient_id: str, recipient: Recipient, index: int, slot: Slot) -> None:
+    purpose = work.campaign(slot.campaign).purpose
+    if recipient.suppressed:
+        withhold(work, recipient_id, recipient, index, Reason.SUPPRESSED)
+        return
+    if recipient.consent.get(purpose) != Consent.GRANTED:
+        withhold(work, recipient_id, recipient, index, Reason.NO_CONSENT)
+        return
+    moved = _moved(work, recipient)
+    if moved is None:
+        _release(work, recipient_id, recipient, index, slot)
+        return
+    reason, due_at = moved
+    if due_at >= slot.expires_at:
+        withhold(work, recipient_id, recipient, index, reason)
+        return
+    slot.due_at = due_at
+    _audit_release(work, recipient_id, slot, outcome="deferred", reason=reason)
+
+
+def _moved(work: Work, recipient: Recipient) -> tuple[Reason, int] | None:
+    """Gates *cap* and *quiet hours*: the first that holds, with the new due time."""
+    contact = work.policy.contact
+    in_window = [moment for moment, _ in recipient.sent if moment > work.cut.now - contact.cap_window]
+    if len(in_window) >= contact.cap:
+        return Reason.FREQUENCY_CAP, in_window[-contact.cap] + contact.cap_window
+    zone = zone_of(work, recipient)
+    hour = hour_of(work.cut.now)
+    if not is_quiet(contact, zone, hour):
+        return None
+    while is_quiet(contact, zone, hour):
+        hour += 1
+    return Reason.QUIET_HOURS, hour * HOUR_MS
+
+
+def _release(work: Work, recipient_id: str, recipient: Recipient, index: int, slot: Slot) -> None:
+    recipient.remember_sent(work.cut.now, slot.campaign)
+    slot.released = True
+    slot.lane = recipient.provider or NO_PROVIDER
+    campaign = work.campaign(slot.campaign)
+    work.result.commands.append(
+        {
+            "dispatch_id": dispatch_of(work, slot),
+            "decision_id": str(slot.decision),
+            "recipient_id": recipient_id,
+            "campaign": campaign.name,
+            "template": campaign.template,
+            "purpose": campaign.purpose,
+            "channel": campaign.channel,
+            "lane": slot.lane,
+            "due_at": slot.due_at,
+            "released_at": work.cut.now,
+            "expires_at": slot.expires_at,
+            "history": work.cut.history,
+        }
+    )
+    _audit_release(work, recipient_id, slot, outcome="released", reason=Reason.RELEASED)
+    if work.cut.history:
+        recipient.slots[index] = None
+
+
+def withhold(work: Work, recipient_id: str, recipient: Recipient, index: int, reason: Reason) -> None:
+    """A pending slot is freed without a command."""
+    slot = recipient.slots[index]
+    if slot is None:
+        raise AssertionError("a free slot cannot be withheld")
+    _audit_release(work, recipient_id, slot, outcome="withheld", reason=reason)
+    recipient.slots[index] = None
+
+
+def close(work: Work, recipient_id: str, recipient: Recipient, index: int, reason: Reason) -> None:
+    """A slot is freed with a closure."""
+    slot = recipient.slots[index]
+    if slot is None:
+        raise AssertionError("a free slot cannot be closed")
+    work.audit(
+        recipient_id,
+        kind="closure",
+        decision_id=str(slot.decision),
+        dispatch_id=dispatch_of(work, slot),
+        campaign=work.campaign(slot.campaign).name,
+        reason=str(reason),
+    )
+    recipient.slots[index] = None
+
+
+def withdraw(work: Work, recipient_id: str, recipient: Recipient, purpose: str | None) -> None:
+    """Section 3: every slot whose campaign has that purpose is freed in slot order; None is every purpose."""
+    for index, slot in enumerate(recipient.slots):
+        if slot is None or purpose not in (None, work.campaign(slot.campaign).purpose):
+            continue
+        if slot.pending:
+            withhold(work, recipient_id, recipient, index, Reason.WITHDRAWN)
+            continue
+        work.result.recalls.append(
+            {
+                "dispatch_id": dispatch_of(work, slot),
+                "recipient_id": recipient_id,
+                "lane": slot.lane,
+                "reason": str(Reason.WITHDRAWN),
+                "recalled_at": work.cut.now,
+                "expires_at": slot.expires_at,
+            }
+        )
+        close(work, recipient_id, recipient, index, Reason.WITHDRAWN)
+
+
+def _audit_release(work: Work, recipient_id: str, slot: Slot, *, outcome: str, reason: Reason) -> None:
+    work.audit(
+        recipient_id,
+        kind="release",
+        decision_id=str(slot.decision),
+        dispatch_id=dispatch_of(work, slot),
+        campaign=work.campaign(slot.campaign).name,
+        outcome=outcome,
+        reason=str(reason),
+        due_at=slot.due_at,
+        lane=slot.lane if slot.released else None,
+        history=work.cut.history,
+    )

@@ -1,0 +1,178 @@
+"""A recipient's row as plain Python, and its bytes. docs/decisions.md says what is in it."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from schemas.profile import (
+    DAYS,
+    HOURS,
+    KINDS,
+    PENDING_SLOTS,
+    PURPOSES,
+    RECENT_SLOTS,
+    ROW,
+    ROW_VERSION,
+    SENT_SLOTS,
+    WEEK_HOURS,
+)
+from schemas.profile import Slot as State
+
+ALL_SEGMENTS = 128
+
+
+@dataclass
+class Slot:
+    """A send that waits (`pending`) or went out and is not yet closed (`released`); a free slot is None."""
+
+    released: bool
+    campaign: int
+    due_at: int
+    expires_at: int
+    decision: uuid.UUID
+    lane: str = ""
+
+    @property
+    def pending(self) -> bool:
+        return not self.released
+
+
+@dataclass
+class Recipient:
+    """What is stored of one recipient. Counters are kept by absolute UTC hour and day, absent where zero."""
+
+    hour: int
+    saturated: bool = False
+    hourly: dict[tuple[str, int], int] = field(default_factory=dict)  # (kind, UTC hour)
+    daily: dict[tuple[str, int], int] = field(default_factory=dict)  # (kind, UTC day)
+    revenue: dict[int, int] = field(default_factory=dict)  # UTC day
+    active: list[int] = field(default_factory=lambda: [0] * WEEK_HOURS)
+    last: dict[str, int] = field(default_factory=dict)  # kind, absent if never
+    first: int = 0
+    zone: str = ""
+    locale: str = ""
+    provider: str = ""
+    place: str = ""
+    consent: dict[str, int] = field(default_factory=dict)  # purpose
+    consent_version: dict[str, int] = field(default_factory=dict)
+    suppressed: int = 0
+    segments: set[int] = field(default_factory=set)
+    entered: dict[int, int] = field(default_factory=dict)  # segment below 8 -> minute of entry
+    cooldown: dict[int, int] = field(default_factory=dict)  # campaign -> minute
+    sent: list[tuple[int, int]] = field(default_factory=list)  # (when, campaign), newest last, at most 6
+    slots: list[Slot | None] = field(default_factory=lambda: [None] * PENDING_SLOTS)
+    recent: list[int] = field(default_factory=list)  # hashes, newest last, at most 12
+
+    def remember_sent(self, now: int, campaign: int) -> None:
+        """Section 2: `now` and the campaign are appended, the oldest drops out."""
+        self.sent = [*self.sent, (now, campaign)][-SENT_SLOTS:]
+
+    def remember_event(self, event_hash: int) -> None:
+        """Section 1: the last 12 hashes of accepted events."""
+        self.recent = [*self.recent, event_hash][-RECENT_SLOTS:]
+
+
+def pack(recipient: Recipient) -> bytes:
+    """The bytes of the recipient's `ROW`; whatever is not in use is zero."""
+    rows = np.zeros(1, ROW)
+    row = rows[0]
+    row["version"] = ROW_VERSION
+    row["flags"] = 1 if recipient.saturated else 0
+    row["hour"] = recipient.hour
+    for (kind, hour), count in recipient.hourly.items():
+        row["hourly"][KINDS.index(kind), hour % HOURS] = count
+    for (kind, day), count in recipient.daily.items():
+        row["daily"][KINDS.index(kind), day % DAYS] = count
+    for day, amount in recipient.revenue.items():
+        row["revenue"][day % DAYS] = amount
+    for index, weight in enumerate(recipient.active):
+        row["active"][index] = weight
+    for kind, moment in recipient.last.items():
+        row["last"][KINDS.index(kind)] = moment
+    row["first"] = recipient.first
+    for name in ("zone", "locale", "provider", "place"):
+        row[name] = getattr(recipient, name).encode()
+    for purpose, state in recipient.consent.items():
+        row["consent"][PURPOSES.index(purpose)] = state
+    for purpose, version in recipient.consent_version.items():
+        row["consent_version"][PURPOSES.index(purpose)] = version
+    row["suppressed"] = recipient.suppressed
+    for word in range(ALL_SEGMENTS // 64):
+        row["segments"][word] = sum(1 << (n % 64) for n in recipient.segments if n // 64 == word)
+    for segment, minute in recipient.entered.items():
+        row["entered"][segment] = minute
+    for campaign, minute in recipient.cooldown.items():
+        row["cooldown"][campaign] = minute
+    for index, (moment, campaign) in enumerate(recipient.sent, start=SENT_SLOTS - len(recipient.sent)):
+        row["sent_at"][index] = moment
+        row["sent_campaign"][index] = campaign
+    for index, slot in enumerate(recipient.slots):
+        if slot is not None:
+            row["pending"][index] = (
+                State.RELEASED if slot.released else State.PENDING,
+                slot.campaign,
+                slot.due_at,
+                slot.expires_at,
+                slot.decision.bytes,
+                slot.lane.encode(),
+            )
+    for index, event_hash in enumerate(recipient.recent, start=RECENT_SLOTS - len(recipient.recent)):
+        row["recent"][index] = event_hash
+    return rows.tobytes()
+
+
+def unpack(data: bytes) -> Recipient:
+    """The recipient whose row has these bytes."""
+    row = np.frombuffer(data, ROW)[0]
+    hour = int(row["hour"])
+    day = hour // 24
+    recipient = Recipient(hour, saturated=bool(row["flags"] & 1))
+    for index, kind in enumerate(KINDS):
+        for past in range(hour - HOURS + 1, hour + 1):
+            if count := int(row["hourly"][index, past % HOURS]):
+                recipient.hourly[kind, past] = count
+        for past in range(day - DAYS + 1, day + 1):
+            if count := int(row["daily"][index, past % DAYS]):
+                recipient.daily[kind, past] = count
+        if moment := int(row["last"][index]):
+            recipient.last[kind] = moment
+    for past in range(day - DAYS + 1, day + 1):
+        if amount := int(row["revenue"][past % DAYS]):
+            recipient.revenue[past] = amount
+    recipient.active = [int(weight) for weight in row["active"]]
+    recipient.first = int(row["first"])
+    recipient.zone = bytes(row["zone"]).decode()
+    recipient.locale = bytes(row["locale"]).decode()
+    recipient.provider = bytes(row["provider"]).decode()
+    recipient.place = bytes(row["place"]).decode()
+    for index, purpose in enumerate(PURPOSES):
+        if state := int(row["consent"][index]):
+            recipient.consent[purpose] = state
+        if version := int(row["consent_version"][index]):
+            recipient.consent_version[purpose] = version
+    recipient.suppressed = int(row["suppressed"])
+    words = [int(word) for word in row["segments"]]
+    recipient.segments = {n for n in range(ALL_SEGMENTS) if words[n // 64] >> (n % 64) & 1}
+    recipient.entered = {n: int(minute) for n, minute in enumerate(row["entered"]) if minute}
+    recipient.cooldown = {n: int(minute) for n, minute in enumerate(row["cooldown"]) if minute}
+    sent = zip(row["sent_at"], row["sent_campaign"], strict=True)
+    recipient.sent = [(int(moment), int(campaign)) for moment, campaign in sent if moment]
+    recipient.slots = [_slot(entry) for entry in row["pending"]]
+    recipient.recent = [int(event_hash) for event_hash in row["recent"] if event_hash]
+    return recipient
+
+
+def _slot(entry: np.void) -> Slot | None:
+    if entry["state"] == State.FREE:
+        return None
+    return Slot(
+        released=bool(entry["state"] == State.RELEASED),
+        campaign=int(entry["campaign"]),
+        due_at=int(entry["due_at"]),
+        expires_at=int(entry["expires_at"]),
+        decision=uuid.UUID(bytes=entry["decision"].tobytes()),
+        lane=bytes(entry["lane"]).decode(),
+    )
