@@ -12,7 +12,7 @@ from models.profile import Events
 from models.segments import Segments
 from models.sendtime import SendTimeModel
 from models.triggers import BEFORE_RECORDS, States, Triggers
-from schemas import ids
+from schemas import ids, topics
 from schemas.policy import Policy
 from schemas.profile import MINUTE_MS, PURPOSES, TIMED_SEGMENTS, Consent, Suppression
 from schemas.reasons import Reason
@@ -219,11 +219,11 @@ class _Rounds:
         profile.add_activity(self.rows, self.events.row[which], self.added.slot[which], self.added.weight[which])
 
     def _other(self, other: Other, stale: list[int], unknown: list[int]) -> None:
-        if other.topic == "recipients.attributes":
+        if other.topic == topics.ATTRIBUTES.name:
             for name in ("zone", "locale", "provider", "place"):
                 if other.fields[name] is not None:
                     self.rows[name][other.row] = other.fields[name].encode()
-        elif other.topic == "consent.changes":
+        elif other.topic == topics.CONSENT.name:
             if not self._consent(other):
                 stale.append(other.position)
         elif not self._delivery(other):
@@ -254,7 +254,7 @@ class _Rounds:
             slots.close(self.rows, other.row, slot, name, policy, reason, self.out)
         suppression = _SUPPRESSES.get(kind)
         if suppression is None or (kind == "bounced" and not other.fields["permanent"]):
-            return slot is not None
+            return slot is not None or other.fields["dispatch_id"] is None
         if not self.rows["suppressed"][other.row]:
             self.rows["suppressed"][other.row] = suppression
             cause = self.causes.of(other.position)

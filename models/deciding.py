@@ -105,7 +105,7 @@ def _hours(some: np.ndarray, asked: Asked, policy: Policy, expires: np.ndarray, 
     due = start * HOUR_MS + jitter[:, None]
     zone = contact.zone_of(some, policy.contact)
     local = zones.local_hours(zone, np.broadcast_to(start, (len(some), CANDIDATES)).copy())
-    in_time = due < expires[:, None]
+    in_time = (start + 1) * HOUR_MS <= expires[:, None]
     awake = in_time & ~contact.is_quiet(local, policy.contact)
     allowed = awake & (contact.cap_count(some, due, policy.contact) < policy.contact.cap)
     return Hours(due, local, allowed, np.stack([in_time.sum(1), awake.sum(1), allowed.sum(1)], axis=1))

@@ -77,7 +77,9 @@ class HourOfWeekProfile:
         rows = np.arange(len(score))
         running = np.cumsum(np.where(allowed, prior, 0.0), axis=1)
         total = running[:, -1]
-        drawn = np.argmax((running > (draw * total)[:, None]) & allowed, axis=1)
+        hit = (running > (draw * total)[:, None]) & allowed
+        last = allowed.shape[1] - 1 - np.argmax(allowed[:, ::-1], axis=1)
+        drawn = np.where(hit.any(1), np.argmax(hit, axis=1), last)  # a draw of nearly 1 may round up to the total
         slot = np.where(thin, drawn, np.argmax(score, axis=1))
         chosen = score[rows, slot]
         others = score.copy()

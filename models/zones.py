@@ -3,22 +3,12 @@
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
 _HOUR_S: Final = 3600
 _MONDAY: Final = 72  # 1970-01-01 00:00 was a Thursday
-
-
-@lru_cache(maxsize=1024)
-def known(zone: str) -> bool:
-    """Whether `zone` is an IANA name."""
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True
 
 
 @lru_cache(maxsize=1 << 16)

@@ -3,6 +3,7 @@
 import hashlib
 import tomllib
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
@@ -32,7 +33,7 @@ class Segment(_Strict):
     where: str
     doc: str
 
-    @property
+    @cached_property
     def definition(self) -> str:
         """Hash that decisions and transitions carry."""
         return hashlib.sha256(f"{self.number}/{self.name}/{self.where}".encode()).hexdigest()[:12]
@@ -129,7 +130,7 @@ class Policy(_Strict):
                     raise ValueError(f"campaign {campaign.name} names segment {name}, which is not defined")
         return self
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hash that the journal and decisions carry."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]

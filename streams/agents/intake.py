@@ -7,14 +7,13 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 import xxhash
-from aiokafka.partitioner import murmur2
 
-from models import zones
-from schemas import codec, columns, ids, topics
+from schemas import codec, columns, ids, topics, zones
 from schemas.codec import MalformedRecord, UnknownSchema
 from schemas.profile import DAY_MS, DAYS, KINDS, MINUTE_MS, PURCHASE
 from schemas.reasons import DeadLetterReason
 from streams.engine.cut import Consumed, Cut, Out
+from streams.engine.partitioner import partition_of
 
 ORIGIN_TOPIC: Final = "origin-topic"
 ORIGIN_PARTITION: Final = "origin-partition"
@@ -25,12 +24,8 @@ _TOO_LATE_MS: Final = DAYS * DAY_MS
 _TOO_EARLY_MS: Final = 5 * MINUTE_MS
 _LATE_MS: Final = 60 * MINUTE_MS
 _BEHAVIOUR: Final = (topics.PURCHASES.name, topics.CLICKS.name)
+_KIND_NUMBER: Final = {kind: number for number, kind in enumerate(KINDS)}
 _TEXT_LIMITS: Final = {"locale": 8, "place": 8, "provider": 12}
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Partition of a key as Java's producers (and `partitioner=murmur2_random`) choose it."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 @dataclass
@@ -67,7 +62,7 @@ class Taken:
         out = np.zeros(len(positions), np.uint64)
         for place, position in enumerate(positions.tolist()):
             if self.event_ids[position] is not None or origin_of(self.records[position]) is not None:
-                out[place] = xxhash.xxh3_64_intdigest(self.event_id(partition, position)) or 1
+                out[place] = xxhash.xxh3_64_intdigest(self.event_id(partition, position).encode()) or 1
         return out
 
     def late(self, now: int) -> np.ndarray:
@@ -164,19 +159,17 @@ def _of_topic(rank: int, topic: str, cut: Cut) -> Taken:
 
 def _fill(taken: Taken, topic: str, places: np.ndarray, frame: pl.DataFrame, now: int) -> None:
     """Put a decoded frame into the columns, and judge each row."""
-    taken.at[places] = frame.get_column("occurred_at").cast(pl.Int64).to_numpy()
+    taken.at[places] = frame.get_column("occurred_at").to_physical().to_numpy()
     if topic == topics.PURCHASES.name:
         taken.kind[places] = PURCHASE
         taken.amount[places] = frame.get_column("amount").to_numpy()
     else:
-        kinds = frame.get_column("kind").cast(pl.String).cast(pl.Enum(KINDS))
-        taken.kind[places] = kinds.to_physical().to_numpy()
-    event_ids = frame.get_column("event_id")
-    if event_ids.null_count() < len(event_ids):
-        for i, event_id in zip(places.tolist(), event_ids.to_list(), strict=True):
-            taken.event_ids[i] = event_id
-    lengths = event_ids.str.len_chars().fill_null(1).to_numpy()
-    recipients = frame.get_column("recipient_id").str.len_bytes().to_numpy()
+        taken.kind[places] = [_KIND_NUMBER[kind] for kind in frame.get_column("kind").to_list()]
+    event_ids = frame.get_column("event_id").to_list()
+    for i, event_id in zip(places.tolist(), event_ids, strict=True):
+        taken.event_ids[i] = event_id
+    lengths = np.array([1 if event_id is None else len(event_id) for event_id in event_ids])
+    recipients = np.array([len(taken.recipient[i]) for i in places.tolist()])
     at = taken.at[places]
     suspect = (lengths < 1) | (lengths > 64) | (recipients < 1) | (recipients > 128) | (taken.amount[places] < 0)
     suspect |= (at < now - _TOO_LATE_MS) | (at > now + _TOO_EARLY_MS)
@@ -238,7 +231,7 @@ def _invalid(topic: str, fields: Mapping[str, Any]) -> str | None:
         return "amount must not be negative; a refund is no purchase"
     if topic != topics.ATTRIBUTES.name:
         return None
-    if fields["zone"] is not None and not zones.known(fields["zone"]):
+    if fields["zone"] is not None and fields["zone"] not in zones.NAMES:
         return f"zone {fields['zone']!r} is no IANA time zone; write for example America/New_York"
     for name, limit in _TEXT_LIMITS.items():
         if fields[name] is not None and len(fields[name].encode()) > limit:

@@ -1,6 +1,10 @@
 """The command `opportune`."""
 
+import os
 import sys
+
+# One worker a core is how it scales. Polars' thread pool, read at import, halves the rate of small cuts.
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 import typer
 from rich.console import Console

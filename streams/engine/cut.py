@@ -92,6 +92,13 @@ class Handled:
     dropped: int = 0
     pending_change: int = 0
 
+    def apply(self, store: Store) -> None:
+        """Make the rows the table's; only once the cut has committed."""
+        if self.rows is not None and self.due_at is not None:
+            store.put_many(self.keys, self.rows, self.due_at)
+        if self.resting is not None and self.resting_due is not None:
+            store.set_due(self.resting, self.resting_due)
+
 
 class Handler(Protocol):
     """The pure middle of a line: a cut and its table in, outputs and rows out. Reads no clock, writes nothing."""

@@ -55,7 +55,7 @@ class Line:
         self._plan: PlanReader | None = None
         self._plan_offset = entry.plan_offset if entry else 0
         self._plan_ended = ""
-        self._control_seen = entry.control_version if entry else -1
+        self._control_seen = entry.control_version if entry else 0
         self._last_cut_wall = 0
         self._pending = 0
 
@@ -152,7 +152,9 @@ class Line:
                 self._plan_ended = planned.plan_id
                 self._advance(planned)
                 self._close_plan()
-                return self.next_cut(control, wall)
+                # A cut without records, so that the journal says the plan was followed to its end.
+                nothing: dict[str, list[Consumed]] = {topic: [] for topic in self.spec.sources}
+                return self._made(control, before or 0, before, nothing, None, False, wall)
             if not of_plan or planned.offset < self._plan_offset:
                 self._advance(planned)
                 continue
@@ -228,10 +230,7 @@ class Line:
                 for i, key in enumerate(handled.keys)
             ]
         self.transactions.commit([*outputs, Out(topics.JOURNAL.name, None, entry.encode(), self.partition)])
-        if handled.rows is not None and handled.due_at is not None:
-            self.store.put_many(handled.keys, handled.rows, handled.due_at)
-        if handled.resting is not None and handled.resting_due is not None:
-            self.store.set_due(handled.resting, handled.resting_due)
+        handled.apply(self.store)
         self.entry = entry
         self._pending = pending
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any
 
 from schemas.policy import Policy
@@ -62,12 +63,17 @@ def paused_at(control: list[dict[str, Any]], version: int) -> bool:
 def cut_order(
     sources: dict[str, list[RefRecord]], start: dict[str, int], end: dict[str, int]
 ) -> list[RefRecord]:
-    """Records of `[start, end)` by timestamp (made non-decreasing per topic), topic rank, offset."""
+    """Records of `[start, end)` by timestamp (made non-decreasing per topic), topic rank, offset.
+
+    `sources` are in offset order.
+    """
     keyed = []
     for rank, topic in enumerate(SOURCES):
         latest = 0
-        for record in sorted(sources.get(topic.name, []), key=lambda r: r.offset):
-            if start[topic.name] <= record.offset < end[topic.name]:
-                latest = max(latest, record.timestamp)
-                keyed.append((latest, rank, record.offset, record))
+        records = sources.get(topic.name, [])
+        first = bisect_left(records, start[topic.name], key=lambda r: r.offset)
+        last = bisect_left(records, end[topic.name], key=lambda r: r.offset)
+        for record in records[first:last]:
+            latest = max(latest, record.timestamp)
+            keyed.append((latest, rank, record.offset, record))
     return [record for *_, record in sorted(keyed, key=lambda k: k[:3])]

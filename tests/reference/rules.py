@@ -68,7 +68,7 @@ class Reference:
             event = records.read(record)
             if event.recipient_id in known or not records.is_elsewhere(record, self.partitions):
                 return event
-            if records.origin(record) is None:
+            if "rekeyed" not in record.headers:
                 fates["rekeyed"] += 1
                 work.result.rekeyed.append((record.topic, record.offset))
                 return None

@@ -97,7 +97,7 @@ def _hours_left(
     jitter = int.from_bytes(decision.bytes[8:16], "big") % JITTER_MS
     first = hour_of(work.cut.now) + 1
     candidates = [Candidate(h, h * HOUR_MS + jitter) for h in range(first, first + CANDIDATES)]
-    candidates = [c for c in candidates if c.due_at < expires_at]
+    candidates = [c for c in candidates if (c.hour + 1) * HOUR_MS <= expires_at]
     if not candidates:
         return Reason.EXPIRED, []
     zone = zone_of(work, recipient)

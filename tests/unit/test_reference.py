@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas import codec, ids
 from schemas import policy as policies
@@ -29,6 +31,7 @@ from tests.reference.world import (
     NOW,
     POLICY,
     PURCHASES,
+    Body,
     World,
     at,
     attributes,
@@ -167,7 +170,8 @@ def encoded(topic: str = CLICKS, **fields: Any) -> bytes:
         (raw(None, encoded(recipient_id="")), "key_mismatch"),
         (raw(b"bob", encoded()), "key_mismatch"),
         (raw(b"", encoded(recipient_id="", occurred_at=0)), "invalid"),
-        (raw(("ü" * 65).encode(), encoded(recipient_id="ü" * 65)), "invalid"),
+        (raw(("ü" * 64 + "u").encode(), encoded(recipient_id="ü" * 64 + "u")), "invalid"),
+        (raw(("ü" * 64).encode(), encoded(recipient_id="ü" * 64)), None),
         (raw(b"ann", encoded(event_id="")), "invalid"),
         (raw(b"ann", encoded(event_id="e" * 65)), "invalid"),
         (raw(b"ann", encoded(event_id="ü" * 64)), None),
@@ -256,6 +260,12 @@ def test_a_repeated_event_is_filtered_until_twelve_others_have_come(world: World
 def test_events_without_an_id_are_never_duplicates(world: World) -> None:
     assert world.cut(NOW, click("open"), click("open")).fates[CLICKS]["no_trigger"] == 2
     assert world.ann.recent == []
+
+
+def test_a_hash_is_xxh3_and_never_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert records.event_hash("a") == 16629034431890738719
+    monkeypatch.setattr("xxhash.xxh3_64_intdigest", lambda _: 0)
+    assert records.event_hash("a") == 1
 
 
 def test_a_consent_that_is_not_newer_is_stale(world: World) -> None:
@@ -497,6 +507,8 @@ def test_full_hours_count_up_to_fifty_after_the_last_event_and_midnights_always(
     assert timing.next_evaluation(recipient, at("2024-03-08T14:00")) == at("2024-03-09T00:00")
     assert timing.next_evaluation(Recipient(hour=0), NOW) == at("2024-03-07T00:00")
     assert timing.latest_evaluation(recipient, NOW, NOW) is None
+    assert timing.latest_evaluation(recipient, at("2024-03-06T14:00"), at("2024-03-06T14:59")) is None
+    assert timing.latest_evaluation(recipient, at("2024-03-06T13:59"), at("2024-03-06T14:00")) is not None
     assert timing.latest_evaluation(Recipient(hour=0), NOW, NOW + 3 * DAY) == at("2024-03-09T00:00")
 
 
@@ -786,6 +798,16 @@ def test_candidates_are_the_24_hours_to_come_outside_quiet_hours(world: World) -
     assert all(c.due_at == c.hour * HOUR for c in allowed)
 
 
+def test_an_hour_is_left_only_if_it_is_before_expiry_and_a_whole_window_after_the_last_release(
+    world: World,
+) -> None:
+    second = (NOON_HOUR + 2) * HOUR
+    world.ann.sent = [(second - 16 * HOUR, 0)]
+    expires_at = (NOON_HOUR + 4) * HOUR
+    _, allowed = triggers._hours_left(_work(world), world.ann, uuid.UUID(int=0), expires_at)
+    assert [c.hour - NOON_HOUR for c in allowed] == [2, 3]
+
+
 def test_on_a_spring_forward_day_quiet_hours_end_an_hour_earlier_in_utc() -> None:
     now = at("2024-03-10T01:30")  # Saturday 20:30 in New York
     world = World(now=now)
@@ -823,6 +845,12 @@ def test_the_prior_draws_in_proportion_to_hour_and_weekday(u: bytes, chosen: int
     assert choice.score == pytest.approx(weights[chosen])
     assert choice.propensity == pytest.approx(weights[chosen] / 0.158)
     assert choice.runner_up == MORNING[1 if chosen != 1 else 2]
+
+
+def test_a_draw_on_the_border_of_two_hours_gives_the_later() -> None:
+    equal = [triggers.Candidate(NOON_HOUR + n, 0) for n in (2, 3)]
+    half = uuid.UUID(bytes=b"\x80" + b"\0" * 15)
+    assert triggers.choose(POLICY.send_time, Recipient(hour=0), "UTC", half, equal).chosen == equal[1]
 
 
 def test_a_known_recipient_gets_the_best_scored_hour() -> None:
@@ -913,6 +941,35 @@ def test_a_row_is_due_at_the_earliest_of_its_times() -> None:
     slot.released = True
     slot.expires_at = NOW - 50 * MINUTE
     assert timing.due_at(recipient, NOW, paused=True) == NOW + 10 * MINUTE
+
+
+# The whole
+
+EVENTS = st.one_of(
+    st.builds(
+        click,
+        st.sampled_from(("view", "open", "cart")),
+        st.integers(NOW - 3 * DAY, NOW),
+        event_id=st.sampled_from((None, "a", "b", "c")),
+    ),
+    st.builds(buy, st.integers(0, 2**32), st.integers(NOW - 36 * DAY, NOW)),
+    st.builds(consent, st.sampled_from(("granted", "withdrawn")), st.integers(0, 5)),
+    st.builds(attributes, zone=st.sampled_from((None, "America/New_York", "Asia/Kolkata", "Mars"))),
+    st.builds(delivery, st.sampled_from(("sent", "bounced")), permanent=st.booleans()),
+)
+
+
+@given(st.lists(EVENTS, max_size=12), st.integers(0, 12), st.integers(0, 40 * HOUR))
+def test_a_cut_split_in_two_of_one_now_gives_the_same(events: list[Body], place: int, later: int) -> None:
+    worlds = (World(), World())
+    whole, parts = worlds
+    results = [whole.cut(NOW, *events)], [parts.cut(NOW, *events[:place]), parts.cut(NOW, *events[place:])]
+    for world, outcome in zip(worlds, results, strict=True):
+        outcome.append(world.cut(NOW + later))
+    assert pack(whole.ann) == pack(parts.ann)
+    assert pack(unpack(pack(whole.ann))) == pack(whole.ann)
+    audits = [[body for result in outcome for body in result.audit] for outcome in results]
+    assert audits[0] == audits[1]
 
 
 # Recomputing

@@ -1,0 +1,169 @@
+"""`opportune pause | resume | clock | control log`: what operators change while workers run."""
+
+import getpass
+import os
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from schemas.settings import Settings
+from streams import cluster
+from streams import control as changing
+from streams.cli import show
+from streams.engine.control import Clock, Control, ControlReader
+
+_EFFECT: Final = (
+    "Each partition makes a cut for it, within about a second where its worker runs and after the cut in flight; "
+    "decisions and commands from then on carry the new version."
+)
+Why = Annotated[str, typer.Option("--why", help="Why, for whoever reads `opportune control log` later.")]
+
+clock_app = typer.Typer(
+    no_args_is_help=True,
+    help="What time it is for every role. Cuts never go back in time: set to an earlier time, they stand still "
+    "until the clock has caught up with the last cut.",
+)
+control_app = typer.Typer(no_args_is_help=True, help="What operators have changed: pause and clock.")
+
+
+def pause(why: Why) -> None:
+    """Stop releasing sends, everywhere, until `opportune resume`.
+
+    Events are still taken in, profiles kept and decisions made; what is scheduled waits, and expires when
+    its time has passed. Takes effect at each partition's next cut.
+    """
+    version = changing.set_paused(cluster.connect(Settings()), True, who(), why)
+    _say(f"Paused: nothing is released from control version {version} on. {_EFFECT}")
+
+
+def resume(why: Why) -> None:
+    """Release sends again. What has come due meanwhile is released at once if its gates still pass.
+
+    Takes effect at each partition's next cut.
+    """
+    version = changing.set_paused(cluster.connect(Settings()), False, who(), why)
+    _say(f"Resumed from control version {version} on. {_EFFECT}")
+
+
+@clock_app.command()
+def real(why: Why) -> None:
+    """Follow the wall clock."""
+    version = changing.set_clock(cluster.connect(Settings()), Clock(), who(), why)
+    _say(f"The clock is real from control version {version} on. {_EFFECT}")
+
+
+@clock_app.command()
+def scaled(
+    origin: Annotated[
+        str,
+        typer.Option(
+            help="Time that it shows now, ISO 8601: 2017-02-03T17:00 (UTC unless it says otherwise)."
+        ),
+    ],
+    speed: Annotated[
+        str, typer.Option(help="How much faster than the wall clock: 600x is ten minutes a second.")
+    ],
+    why: Why,
+) -> None:
+    """Run from a time of your choice at your speed, so that a past day can be lived through in minutes."""
+    wall = _wall()
+    clock = Clock("scaled", parse_origin(origin), wall, parse_speed(speed))
+    version = changing.set_clock(cluster.connect(Settings()), clock, who(), why)
+    _say(f"The clock is {described(clock, wall)} from control version {version} on. {_EFFECT}")
+
+
+@clock_app.command(name="show")
+def show_clock() -> None:
+    """Show the clock's setting and what time it is."""
+    reader = ControlReader(cluster.connect(Settings()))
+    state = reader.poll()
+    reader.close()
+    _say(f"{described(state.clock, _wall())} (control version {state.version})")
+
+
+@control_app.command()
+def log() -> None:
+    """List every change of pause and clock, oldest first: version, when, who, what, why."""
+    table = Table("version", "when", "who", "what", "why")
+    for change in changing.history(cluster.connect(Settings())):
+        what = describe_change(change.state, change.pauses, change.at)
+        table.add_row(
+            str(change.state.version),
+            show.moment(change.at),
+            show.printable(change.who),
+            what,
+            show.printable(change.why),
+        )
+    if not table.row_count:
+        _say("Nothing was ever changed: not paused, clock real.")
+        return
+    Console().print(table)
+
+
+def describe_change(state: Control, pauses: bool, at: int) -> str:
+    """Say in a few words what a change led to."""
+    if pauses:
+        return "paused" if state.paused else "resumed"
+    return f"clock {described(state.clock, at)}"
+
+
+def described(clock: Clock, wall: int) -> str:
+    """Say how a clock runs and what it shows at a wall clock in UTC ms."""
+    if clock.mode == "plan":
+        return f"told by plan {clock.plan_id}, and stands still once that has ended"
+    shown = show.moment(clock.now(wall))
+    if clock.mode == "real":
+        return f"real: {shown}"
+    return f"scaled: {shown} at {clock.speed:g}x"
+
+
+def parse_speed(text: str) -> float:
+    """Read `600x`, `600` or `0.5x`. Raises BadParameter with what would be right."""
+    try:
+        speed = float(text.strip().lower().removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise typer.BadParameter(f'{text!r} is no speed; write for example "600x"', param_hint="--speed")
+    return speed
+
+
+def parse_origin(text: str) -> int:
+    """Read an ISO 8601 time as UTC ms, UTC where it names no offset. Raises BadParameter."""
+    try:
+        origin = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no ISO 8601 time; write for example 2017-02-03T17:00", param_hint="--origin"
+        ) from None
+    if origin.tzinfo is None:
+        origin = origin.replace(tzinfo=UTC)
+    return round(origin.timestamp() * 1000)
+
+
+def who() -> str:
+    """Name of the operating system's user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return f"uid {os.getuid()}"
+
+
+def register(main: typer.Typer) -> None:
+    """Add these commands."""
+    main.command()(pause)
+    main.command()(resume)
+    main.add_typer(clock_app, name="clock")
+    main.add_typer(control_app, name="control")
+
+
+def _say(text: str) -> None:
+    Console().print(text, markup=False, highlight=False)
+
+
+def _wall() -> int:
+    return time.time_ns() // 1_000_000

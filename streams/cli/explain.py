@@ -1,0 +1,222 @@
+"""`opportune explain RECIPIENT`: why a recipient got a message, or did not."""
+
+import re
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.rule import Rule
+from rich.text import Text
+
+from schemas.reasons import Reason
+from schemas.settings import Settings
+from streams import cluster, reading
+from streams.cli import show
+from streams.explain import History, Record, Story, history_of, kind_of
+
+# Gates print times as UTC milliseconds: thirteen digits from 2001 on, which no count of theirs reaches.
+_MILLIS: Final = re.compile(r"\b\d{13}\b")
+_STYLE: Final = {
+    "pending": "yellow",
+    "deferred": "yellow",
+    "released": "yellow",
+    "recorded": "green",
+    "confirmed": "green",
+    "withheld": "red",
+    "failed": "red",
+    "unconfirmed": "red",
+    "recalled": "red",
+}
+
+
+def explain(
+    recipient: Annotated[str, typer.Argument(help="The recipient's id, the key that the apps upstream use.")],
+    json: Annotated[bool, typer.Option("--json", help="For machines: everything, whole.")] = False,
+    last: Annotated[
+        int, typer.Option(min=0, help="Only the last so many decisions and segment changes; 0 shows all.")
+    ] = 10,
+) -> None:
+    """Explain why a recipient got a message, or did not: every decision, newest last.
+
+    For each: what set it off; the segments the recipient was in and the features they read; each gate in the
+    order asked, with its figures; the hour that was chosen and the next best; and what became of it. Before
+    them, consent and segment changes. Reads the audit trail, as far back as it is kept.
+    """
+    reader = reading.audit_reader(cluster.connect(Settings()))
+    history = history_of(recipient, reader.of_recipient(recipient))
+    if json:
+        typer.echo(show.as_json(machine_form(history)))
+        return
+    tell(Console(highlight=False), history, last)
+
+
+def machine_form(history: History) -> dict[str, Any]:
+    """Return a history for `--json`: its audit records as they are, and how each decision stands."""
+    stories = [{**asdict(story), "state": story.state} for story in history.stories]
+    return {**asdict(history), "stories": stories}
+
+
+def tell(console: Console, history: History, last: int) -> None:
+    """Print a history, of decisions and segment changes only the last so many (0: all)."""
+    stories, transitions = history.stories[-last:], history.transitions[-last:]
+    console.print(Text(f"Recipient {show.printable(history.recipient_id)}", "bold"))
+    console.print(
+        f"{len(history.stories)} decisions, {len(history.transitions)} segment changes, "
+        f"{len(history.consents)} consent changes, all times in UTC"
+    )
+    _lines(console, "Consent", history.consents, len(history.consents))
+    _lines(console, "Segments", transitions, len(history.transitions))
+    first = len(history.stories) - len(stories) + 1
+    if first > 1:
+        console.print(Text(f"\n{first - 1} older decisions are not shown (--last 0 shows all)", "dim"))
+    for number, story in enumerate(stories, first):
+        console.print()
+        _story(console, f"Decision {number} of {len(history.stories)}", story)
+    if not stories:
+        console.print("\nNo campaign was ever triggered, so there was nothing to decide.")
+
+
+def _lines(console: Console, title: str, records: list[Record], total: int) -> None:
+    if records:
+        hidden = f" (the last {len(records)} of {total})" if len(records) < total else ""
+        console.print(Text(f"\n{title}{hidden}", "bold"))
+    for record in records:
+        console.print(Text(f"  {change_line(record)}"), soft_wrap=True)
+
+
+def change_line(record: Record) -> str:
+    """Tell a segment or consent change in one line."""
+    body, at = record["body"], show.moment(record["at"])
+    if kind_of(body) == "transition":
+        what = f"{'entered' if body['entered'] else 'left'} {body['segment']}"
+    elif body["state"] == "suppressed":
+        what = f"suppressed for ever: {body['reason']}"
+    else:
+        what = f"{body['purpose']} {body['state']} (version {body['version']})"
+    return f"{at}  {what}, by {cause_line(body['cause'])}"
+
+
+def cause_line(cause: Record) -> str:
+    """Tell what set something off."""
+    if cause["due_at"] is not None:
+        return f"the passing of {show.moment(cause['due_at'])}"
+    return f"{cause['topic']} partition {cause['partition']} offset {cause['offset']}"
+
+
+def _story(console: Console, title: str, story: Story) -> None:
+    record, style = story.decision, _STYLE.get(story.state, "")
+    head = [(title, "bold"), (": ", "bold"), (_campaign(story), "bold"), (" – ", ""), (story.state, style)]
+    console.print(Rule(Text.assemble(*head), align="left", style="dim"))
+    if record is None:
+        show.field(console, "decided", "before the audit trail that is still there begins")
+    else:
+        _decision(console, record)
+    for line in outcome_lines(story):
+        show.field(console, "then", line)
+
+
+def _campaign(story: Story) -> str:
+    record = story.decision or story.steps[0]
+    version = record["body"].get("campaign_version")
+    return str(record["body"]["campaign"]) + ("" if version is None else f" version {version}")
+
+
+def _decision(console: Console, record: Record) -> None:
+    body, cause = record["body"], record["body"]["cause"]
+    show.field(console, "trigger", cause_line(cause))
+    if cause["event_id"] is not None:
+        show.field(console, "event", show.printable(cause["event_id"]))
+    show.field(
+        console,
+        "decided",
+        f"{show.moment(record['at'])}, in cut {record['cut']} of partition {record['partition']}",
+    )
+    show.field(console, "segments", ", ".join(body["segments"]) or "none")
+    features = ", ".join(f"{name} {figure(value)}" for name, value in sorted(body["features"].items()))
+    show.field(console, "features", features or "none")
+    for place, gate in enumerate(body["gates"]):
+        show.field(console, "" if place else "gates", gate_line(gate))
+    if body["due_at"] is not None:
+        show.field(console, "hour", hour_line(body))
+    show.field(console, "policy", f"{body['policy']}, control version {record['control_version']}")
+    show.field(console, "decision", body["decision_id"])
+
+
+def gate_line(gate: Record) -> Text:
+    """Tell a gate's answer and its figures, with their times readable."""
+    mark = ("✔ ", "green") if gate["passed"] else ("✘ ", "red bold")
+    detail = _MILLIS.sub(lambda found: show.moment(int(found[0])), gate["detail"])
+    return Text.assemble(
+        mark, f"{gate['name']:<14} ", (show.printable(detail), "" if gate["passed"] else "bold")
+    )
+
+
+def hour_line(body: Record) -> str:
+    """Tell which hour was chosen, how sure, and what came second."""
+    by = {
+        "recipient": "by the recipient's own active hours",
+        "prior": "drawn from everybody's hours, since little is known of the recipient",
+    }.get(body["tier"], str(body["tier"]))
+    line = f"{show.moment(body['due_at'])}, {by}: score {figure(body['score'])}"
+    line += f", propensity {figure(body['propensity'])}"
+    if body["runner_up_at"] is not None:
+        line += f"; next best {show.moment(body['runner_up_at'])} with {figure(body['runner_up_score'])}"
+    return f"{line}; expires {show.moment(body['expires_at'])}"
+
+
+def outcome_lines(story: Story) -> list[Text]:
+    """Tell what became of a decision, a line each step."""
+    lines = []
+    if story.decision is not None:
+        body, at = story.decision["body"], story.decision["at"]
+        if body["outcome"] == "withheld":
+            lines.append(_step(at, "withheld", f"{body['reason']}. {reason_doc(body['reason'])}"))
+        elif not story.steps:
+            lines.append(_step(at, "pending", f"since then, due {show.moment(body['due_at'])}"))
+    for record in story.steps:
+        lines += _after(record)
+    if story.state == "released":
+        lines.append(Text("not confirmed yet: delivery has reported nothing so far", "yellow"))
+    return lines
+
+
+def _after(record: Record) -> list[Text]:
+    body, at = record["body"], record["at"]
+    why = f"{body['reason']}. {reason_doc(body['reason'])}"
+    if kind_of(body) == "closure":
+        state = "recalled" if body["reason"] == Reason.WITHDRAWN else body["reason"]
+        return [_step(at, state, why if state == "recalled" else reason_doc(body["reason"]))]
+    if body["outcome"] == "released":
+        history = "; of loaded history: recorded, never sent, counted as confirmed" if body["history"] else ""
+        line = f"on lane {body['lane']}, was due {show.moment(body['due_at'])}{history}"
+        return [_step(at, "released", f"{line}; dispatch {body['dispatch_id']}")]
+    held = [gate_line(gate) for gate in body["gates"] if not gate["passed"]]
+    if body["outcome"] == "deferred":
+        return [_step(at, "deferred", f"to {show.moment(body['due_at'])} by {body['reason']}"), *held]
+    return [_step(at, "withheld", why), *held]
+
+
+def _step(at: Any, state: str, text: str) -> Text:
+    style = f"{_STYLE.get(state, '')} bold"
+    return Text.assemble(f"{show.moment(at)}  ", (state, style), f"  {show.printable(text)}")
+
+
+def reason_doc(reason: str) -> str:
+    """Return the explanation of a reason; none for one that a newer version wrote."""
+    known = next((member for member in Reason if member == reason), None)
+    return "This version does not know that reason." if known is None else str(known.__doc__)
+
+
+def figure(value: float | None) -> str:
+    """Print a number without needless digits: 3, 0.0421, 7.36."""
+    if value is None:
+        return "–"
+    return (
+        f"{value:.0f}" if float(value).is_integer() else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
+    )
+
+
+def register(main: typer.Typer) -> None:
+    """Add this command."""
+    main.command()(explain)

@@ -1,0 +1,88 @@
+"""Changing control: pause and clock, written to `control.changes`; `streams.engine.control` reads it."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from schemas import codec, topics
+from streams import reading
+from streams.engine.control import Clock, Control
+from streams.engine.cut import Out
+from streams.engine.kafka import Client
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change as it was made: the state that it led to, when (UTC ms), who, why."""
+
+    state: Control
+    pauses: bool  # False: it set the clock
+    at: int
+    who: str
+    why: str
+
+
+def set_paused(client: Client, paused: bool, who: str, why: str) -> int:
+    """Stop or resume the release of sends; returns the version of control, which the next cuts carry.
+
+    Raises `KafkaUnavailable`: the change may or may not have been written; `opportune control log` tells.
+    """
+    return _write(client, pause_record(paused, who, why, _wall()))
+
+
+def set_clock(client: Client, clock: Clock, who: str, why: str) -> int:
+    """Set the clock of every role; returns the version of control. Raises as `set_paused`."""
+    return _write(client, clock_record(clock, who, why, _wall()))
+
+
+def pause_record(paused: bool, who: str, why: str, at: int) -> bytes:
+    """Wire format of a pause or its end, made at `at` UTC ms."""
+    return _encoded(("opportune.Pause", {"paused": paused}), who, why, at)
+
+
+def clock_record(clock: Clock, who: str, why: str, at: int) -> bytes:
+    """Wire format of a clock setting, made at `at` UTC ms; fields that the mode does not read are null."""
+    scaled = clock.mode == "scaled"
+    setting = {
+        "mode": clock.mode,
+        "origin": clock.origin if scaled else None,
+        "wall": clock.wall if scaled else None,
+        "speed": clock.speed if scaled else None,
+        "plan_id": clock.plan_id,
+    }
+    return _encoded(("opportune.ClockSetting", setting), who, why, at)
+
+
+def history(client: Client) -> Iterator[Change]:
+    """Every change ever made, oldest first. Raises `KafkaUnavailable`."""
+    consumer = client.reader()
+    state = Control()
+    for part in reading.parts(consumer, topics.CONTROL.name):
+        for message in reading.messages(consumer, part):
+            value = reading.bytes_of(message.value()) or b""
+            made = change_of(state, reading.offset_of(message), value)
+            state = made.state
+            yield made
+    consumer.close()
+
+
+def change_of(before: Control, offset: int, value: bytes) -> Change:
+    """Read a record of `control.changes` that follows a state. Raises as `codec.decode`."""
+    fields = codec.decode(topics.CONTROL.name, value)
+    at = codec.millis(fields["changed_at"])
+    pauses = "paused" in fields["change"]
+    return Change(before.after(offset, fields), pauses, at, fields["changed_by"], fields["why"])
+
+
+def _encoded(change: tuple[str, dict[str, Any]], who: str, why: str, at: int) -> bytes:
+    record = {"changed_at": at, "changed_by": who, "why": why, "change": change}
+    return codec.encode(topics.CONTROL.name, record)
+
+
+def _write(client: Client, value: bytes) -> int:
+    return reading.produce(client, [Out(topics.CONTROL.name, None, value, 0)])[0] + 1
+
+
+def _wall() -> int:
+    return time.time_ns() // 1_000_000
