@@ -33,56 +33,89 @@ class Output:
         self.audit.append((recipient, ("opportune.Decision", record)))
 
     def release(
-        self, recipient: str, slot: Mapping[str, Any], campaign: Campaign, outcome: str, reason: Reason,
-        gates: Sequence[dict[str, Any]] = (), lane: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        recipient: str,
+        slot: Mapping[str, Any],
+        campaign: Campaign,
+        outcome: str,
+        reason: Reason,
+        gates: Sequence[dict[str, Any]] = (),
+        lane: str | None = None,
+    ) -> None:
         """Record what became of a scheduled send that came due, and send its command if released."""
         decision = decision_of(slot)
         dispatch = ids.dispatch_id(decision, campaign.channel)
         self.dropped += outcome == "withheld"
         record = {
-            "decision_id": str(decision), "dispatch_id": dispatch, "campaign": campaign.name, "outcome": outcome,
-            "reason": reason.value, "due_at": int(slot["due_at"]), "lane": lane, "history": self.history,
+            "decision_id": str(decision),
+            "dispatch_id": dispatch,
+            "campaign": campaign.name,
+            "outcome": outcome,
+            "reason": reason.value,
+            "due_at": int(slot["due_at"]),
+            "lane": lane,
+            "history": self.history,
             "gates": list(gates),
-        }  # fmt: skip
+        }
         self.audit.append((recipient, ("opportune.Release", record)))
         if outcome == "released":
             self.released += 1
             self.commands.append(
                 {
-                    "dispatch_id": dispatch, "decision_id": str(decision), "recipient_id": recipient,
-                    "campaign": campaign.name, "template": campaign.template, "purpose": campaign.purpose,
-                    "channel": campaign.channel, "lane": lane, "due_at": int(slot["due_at"]),
-                    "released_at": self.now, "expires_at": int(slot["expires_at"]), "history": self.history,
-                }  # fmt: skip
+                    "dispatch_id": dispatch,
+                    "decision_id": str(decision),
+                    "recipient_id": recipient,
+                    "campaign": campaign.name,
+                    "template": campaign.template,
+                    "purpose": campaign.purpose,
+                    "channel": campaign.channel,
+                    "lane": lane,
+                    "due_at": int(slot["due_at"]),
+                    "released_at": self.now,
+                    "expires_at": int(slot["expires_at"]),
+                    "history": self.history,
+                }
             )
 
     def closure(self, recipient: str, slot: Mapping[str, Any], campaign: Campaign, reason: Reason) -> None:
         """Record that a released send left the row."""
         decision = decision_of(slot)
         record = {
-            "decision_id": str(decision), "dispatch_id": ids.dispatch_id(decision, campaign.channel),
-            "campaign": campaign.name, "reason": reason.value,
-        }  # fmt: skip
+            "decision_id": str(decision),
+            "dispatch_id": ids.dispatch_id(decision, campaign.channel),
+            "campaign": campaign.name,
+            "reason": reason.value,
+        }
         self.audit.append((recipient, ("opportune.Closure", record)))
 
     def recall(self, recipient: str, slot: Mapping[str, Any], campaign: Campaign, reason: Reason) -> None:
         """Call a released send back."""
         self.recalls.append(
             {
-                "dispatch_id": ids.dispatch_id(decision_of(slot), campaign.channel), "recipient_id": recipient,
-                "lane": slot["lane"].decode(), "reason": reason.value, "recalled_at": self.now,
+                "dispatch_id": ids.dispatch_id(decision_of(slot), campaign.channel),
+                "recipient_id": recipient,
+                "lane": slot["lane"].decode(),
+                "reason": reason.value,
+                "recalled_at": self.now,
                 "expires_at": int(slot["expires_at"]),
-            }  # fmt: skip
+            }
         )
 
-    def transition(self, recipient: str, segment: str, entered: bool, cause: Mapping[str, Any], definition: str) -> None:
+    def transition(
+        self, recipient: str, segment: str, entered: bool, cause: Mapping[str, Any], definition: str
+    ) -> None:
         """Record that a recipient entered or left a segment."""
         record = {"segment": segment, "entered": entered, "cause": cause, "definition": definition}
         self.audit.append((recipient, ("opportune.SegmentTransition", record)))
 
     def consent(
-        self, recipient: str, purpose: str, state: str, version: int, reason: str | None, cause: Mapping[str, Any]
+        self,
+        recipient: str,
+        purpose: str,
+        state: str,
+        version: int,
+        reason: str | None,
+        cause: Mapping[str, Any],
     ) -> None:
         """Record a consent or suppression that changed the row."""
         record = {"purpose": purpose, "state": state, "version": version, "reason": reason, "cause": cause}
@@ -100,4 +133,5 @@ def gate(name: str, passed: bool, detail: str) -> dict[str, Any]:
 
 
 def decision_of(slot: Mapping[str, Any]) -> uuid.UUID:
+    """Id of the decision behind a send slot."""
     return uuid.UUID(bytes=bytes(slot["decision"]))

@@ -56,4 +56,4 @@ def saturating(base: np.ndarray, amounts: np.ndarray, keys: np.ndarray, maximum:
     added = np.minimum(before + sums, maximum) - np.minimum(before + sums - amounts[order], maximum)
     out = np.empty_like(added)
     out[order] = added
-    return out
+    return np.asarray(out)

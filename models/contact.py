@@ -22,7 +22,7 @@ def cap_free_at(rows: np.ndarray, now: int, contact: Contact) -> np.ndarray:
 
 
 def quiet_ends_at(zone: np.ndarray, now: int, contact: Contact) -> np.ndarray:
-    """Start of the first UTC hour from now on that is not quiet, UTC ms, int64 (n,); `now` if it is not quiet."""
+    """Start of the first UTC hour that is not quiet, UTC ms, int64 (n,); `now` if none."""
     hours = now // HOUR_MS + np.arange(25)
     quiet = is_quiet(zones.local_hours(zone, np.broadcast_to(hours, (len(zone), 25)).copy()), contact)
     ends = hours[np.argmin(quiet, axis=1)] * HOUR_MS

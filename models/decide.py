@@ -1,4 +1,4 @@
-"""One cut decided: rows, records and time in; rows, audit, commands and recalls out. Pure; see docs/decisions.md."""
+"""One cut decided: rows, records and time in; rows, audit and commands out. Pure; see docs/decisions.md."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from models.sendtime import SendTimeModel
 from models.triggers import BEFORE_RECORDS, States, Triggers
 from schemas import ids, topics
 from schemas.policy import Policy
-from schemas.profile import MINUTE_MS, PURPOSES, TIMED_SEGMENTS, Consent, Suppression
+from schemas.profile import HOUR_MS, MINUTE_MS, PURPOSES, TIMED_SEGMENTS, Consent, Suppression
 from schemas.reasons import Reason
 
 
@@ -114,7 +114,7 @@ def decide(
     policy, now = rules.policy, moment.now
     out = Output(moment.history, now)
     stored = rows.copy()
-    rows["hour"] = np.where(known, rows["hour"], now // profile.HOUR_MS)
+    rows["hour"] = np.where(known, rows["hour"], now // HOUR_MS)
     profile.roll(rows, now)
 
     changed = slots.settle(rows, names, policy, moment.paused, now, out)
@@ -154,9 +154,16 @@ def _events(
 
 
 def _transitions(
-    names: Sequence[str], rows: np.ndarray, found: States, events: Events, causes: Causes,
-    passed: np.ndarray, segments: Segments, now: int, out: Output,
-) -> None:  # fmt: skip
+    names: Sequence[str],
+    rows: np.ndarray,
+    found: States,
+    events: Events,
+    causes: Causes,
+    passed: np.ndarray,
+    segments: Segments,
+    now: int,
+    out: Output,
+) -> None:
     """Write down every membership change and store the last state in owned rows."""
     for state, column in zip(*np.nonzero(found.holds != found.held), strict=True):
         row, segment = int(found.row[state]), segments.definitions[column]
@@ -195,14 +202,18 @@ class _Rounds:
     def run(self) -> tuple[list[int], list[int]]:
         """Handle all rounds; returns the positions filtered as stale and as unknown dispatch."""
         row = np.concatenate([np.array([o.row for o in self.others], np.int64), self.asked.row])
-        position = np.concatenate([np.array([o.position for o in self.others], np.int64), self.asked.position])
+        position = np.concatenate(
+            [np.array([o.position for o in self.others], np.int64), self.asked.position]
+        )
         campaign = np.concatenate([np.full(len(self.others), -1), self.asked.campaign])
         order = np.lexsort((campaign, position, row))
         row, position = row[order], position[order]
         turn = columns.rank_in_run(row)
         # An event's activity counts for the items that come after it, and for the triggers it sets off.
         span = int(max(position.max(initial=0), self.events.position.max(initial=0))) + 2
-        first_after = np.searchsorted(row * span + position + 1, self.events.row * span + self.events.position + 1)
+        first_after = np.searchsorted(
+            row * span + position + 1, self.events.row * span + self.events.position + 1
+        )
         event_turn = first_after - np.searchsorted(row, self.events.row)
         stale: list[int] = []
         unknown: list[int] = []
@@ -216,7 +227,9 @@ class _Rounds:
         return stale, unknown
 
     def _add_activity(self, which: np.ndarray) -> None:
-        profile.add_activity(self.rows, self.events.row[which], self.added.slot[which], self.added.weight[which])
+        profile.add_activity(
+            self.rows, self.events.row[which], self.added.slot[which], self.added.weight[which]
+        )
 
     def _other(self, other: Other, stale: list[int], unknown: list[int]) -> None:
         if other.topic == topics.ATTRIBUTES.name:
@@ -272,7 +285,9 @@ class _Rounds:
         causes = [_cause(found, int(state), self.causes, self.passed) for state in states]
         rows = asked.row[which]
         decisions = [
-            ids.decision_id(_cause_id(cause, campaign.trigger), self.names[row], campaign.name, campaign.version)
+            ids.decision_id(
+                _cause_id(cause, campaign.trigger), self.names[row], campaign.name, campaign.version
+            )
             for cause, campaign, row in zip(causes, campaigns, rows.tolist(), strict=True)
         ]
         in_audience = np.array(
@@ -286,7 +301,9 @@ class _Rounds:
         for record, row, cause, state in zip(records, rows.tolist(), causes, states, strict=True):
             record["cause"] = cause
             record["policy"] = rules.policy.digest
-            record["segments"] = [rules.segments.definitions[c].name for c in np.flatnonzero(found.holds[state])]
+            record["segments"] = [
+                rules.segments.definitions[c].name for c in np.flatnonzero(found.holds[state])
+            ]
             record["features"] = {
                 feature.name: value
                 for feature, value in zip(rules.segments.features, found.values[state].tolist(), strict=True)

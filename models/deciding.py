@@ -1,4 +1,4 @@
-"""A trigger's answer: the gates in order, the hour, the slot. One call decides one trigger of each of n rows."""
+"""A trigger's answer: the gates in order, the hour, the slot; one call for one trigger of each of n rows."""
 
 import uuid
 from collections.abc import Sequence
@@ -65,14 +65,17 @@ def decide(
         (Reason.FREQUENCY_CAP, hours.left[:, 2] > 0),
     )
     failed = np.stack([~passed for _, passed in gates], axis=1)
-    held = failed.any(1)
+    held = np.asarray(failed.any(1))
     first = np.argmax(failed, axis=1)
 
     records: list[dict[str, Any]] = [{} for _ in range(len(some))]
     goes = np.flatnonzero(~held)
     if len(goes):
         chosen = model.choose(
-            some["active"][goes], hours.local[goes], hours.allowed[goes], _draw([asked.decisions[i] for i in goes])
+            some["active"][goes],
+            hours.local[goes],
+            hours.allowed[goes],
+            _draw([asked.decisions[i] for i in goes.tolist()]),
         )
         for place, i in enumerate(goes.tolist()):
             records[i] = _scheduled(hours, chosen, place, i, int(expires[i]))
@@ -80,17 +83,24 @@ def decide(
     for i, record in enumerate(records):
         campaign = asked.campaigns[i]
         reason = gates[first[i]][0] if held[i] else Reason.SCHEDULED
-        details = _details(some[i], campaign, Consent(consent[i]), int(rests_until[i]), int(occupied[i]), hours, i, policy)
+        details = _details(
+            some[i], campaign, Consent(consent[i]), int(rests_until[i]), int(occupied[i]), hours, i, policy
+        )
         seen = details[: int(first[i]) + 1] if held[i] else details
         records[i] = {
             **_NOT_SCHEDULED,
             **record,
-            "decision_id": str(asked.decisions[i]), "campaign": campaign.name, "campaign_version": campaign.version,
-            "outcome": "withheld" if held[i] else "scheduled", "reason": reason.value, "purpose": campaign.purpose,
+            "decision_id": str(asked.decisions[i]),
+            "campaign": campaign.name,
+            "campaign_version": campaign.version,
+            "outcome": "withheld" if held[i] else "scheduled",
+            "reason": reason.value,
+            "purpose": campaign.purpose,
             "gates": [
-                audit.gate(name, not (held[i] and place == first[i]), detail) for place, (name, detail) in enumerate(seen)
+                audit.gate(name, not (held[i] and place == first[i]), detail)
+                for place, (name, detail) in enumerate(seen)
             ],
-        }  # fmt: skip
+        }
     return records
 
 
@@ -119,12 +129,14 @@ def _draw(decisions: Sequence[uuid.UUID]) -> np.ndarray:
 def _scheduled(hours: Hours, chosen: Chosen, place: int, i: int, expires: int) -> dict[str, Any]:
     runner_up = int(chosen.runner_up[place])
     return {
-        "due_at": int(hours.due[i, chosen.slot[place]]), "expires_at": expires,
-        "tier": TIERS[chosen.tier[place]], "score": float(chosen.score[place]),
+        "due_at": int(hours.due[i, chosen.slot[place]]),
+        "expires_at": expires,
+        "tier": TIERS[chosen.tier[place]],
+        "score": float(chosen.score[place]),
         "runner_up_at": int(hours.due[i, runner_up]) if runner_up >= 0 else None,
         "runner_up_score": float(chosen.runner_up_score[place]) if runner_up >= 0 else None,
         "propensity": float(chosen.propensity[place]),
-    }  # fmt: skip
+    }
 
 
 def _occupy(
@@ -133,23 +145,45 @@ def _occupy(
     """Take the first free slot and start the cooldown."""
     slot = int(np.argmin(rows["pending"]["state"][number] != Slot.FREE))
     rows["pending"][number, slot] = (
-        Slot.PENDING, campaign.number, record["due_at"], record["expires_at"], decision.bytes, b""
-    )  # fmt: skip
+        Slot.PENDING,
+        campaign.number,
+        record["due_at"],
+        record["expires_at"],
+        decision.bytes,
+        b"",
+    )
     rows["cooldown"][number, campaign.number] = -(-(now + int(campaign.cooldown)) // MINUTE_MS)
 
 
 def _details(
-    row: np.void, campaign: Campaign, consent: Consent, rests_until: int, occupied: int, hours: Hours, i: int, policy: Policy
+    row: np.void,
+    campaign: Campaign,
+    consent: Consent,
+    rests_until: int,
+    occupied: int,
+    hours: Hours,
+    i: int,
+    policy: Policy,
 ) -> list[tuple[str, str]]:
     """Name and figures of every gate, in order."""
     in_time, awake, allowed = hours.left[i].tolist()
+    version = row["consent_version"][PURPOSES.index(campaign.purpose)]
     return [
         ("suppression", Suppression(row["suppressed"]).name.lower()),
-        ("consent", f"{campaign.purpose} {consent.name.lower()}, version {row['consent_version'][PURPOSES.index(campaign.purpose)]}"),
+        (
+            "consent",
+            f"{campaign.purpose} {consent.name.lower()}, version {version}",
+        ),
         ("audience", campaign.audience or "everyone"),
         ("cooldown", f"rests until {rests_until}" if rests_until else "never decided before"),
         ("pending", f"{occupied} of {len(row['pending'])} slots taken"),
         ("expiry", f"{in_time} of {CANDIDATES} hours before expiry in {campaign.expiry}"),
-        ("quiet_hours", f"{awake} of those outside {policy.contact.quiet_from}:00 to {policy.contact.quiet_to}:00"),
-        ("frequency_cap", f"{allowed} of those with fewer than {policy.contact.cap} in {policy.contact.cap_window}"),
+        (
+            "quiet_hours",
+            f"{awake} of those outside {policy.contact.quiet_from}:00 to {policy.contact.quiet_to}:00",
+        ),
+        (
+            "frequency_cap",
+            f"{allowed} of those with fewer than {policy.contact.cap} in {policy.contact.cap_window}",
+        ),
     ]

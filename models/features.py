@@ -10,9 +10,14 @@ import numpy as np
 from schemas.profile import DAYS, HOUR_MS, HOURS, KINDS
 
 _PLURALS: Final = {
-    "views": "view", "clicks": "click", "scrolls": "scroll", "searches": "search", "carts": "cart",
-    "opens": "open", "purchases": "purchase",
-}  # fmt: skip
+    "views": "view",
+    "clicks": "click",
+    "scrolls": "scroll",
+    "searches": "search",
+    "carts": "cart",
+    "opens": "open",
+    "purchases": "purchase",
+}
 HOUR_WINDOWS: Final = (1, 6, 24, 48)
 DAY_WINDOWS: Final = (7, 14, 30)
 
@@ -39,12 +44,18 @@ def _table() -> dict[str, Feature]:
     for plural, kind in _PLURALS.items():
         number = KINDS.index(kind)
         for n in HOUR_WINDOWS:
-            doc = f"{plural} in the current hour and the {n - 1} before it" if n > 1 else f"{plural} in the current hour"
+            doc = (
+                f"{plural} in the current hour and the {n - 1} before it"
+                if n > 1
+                else f"{plural} in the current hour"
+            )
             out.append(Feature(f"{plural}_{n}h", "counter", "count", doc, number, hours=n))
         for n in DAY_WINDOWS:
             doc = f"{plural} in the current UTC day and the {n - 1} before it"
             out.append(Feature(f"{plural}_{n}d", "counter", "count", doc, number, days=n))
-        out.append(Feature(f"hours_since_{kind}", "last", "hours", f"since the latest {kind}; NULL if none", number))
+        out.append(
+            Feature(f"hours_since_{kind}", "last", "hours", f"since the latest {kind}; NULL if none", number)
+        )
     for n in DAY_WINDOWS:
         doc = f"spent in the current UTC day and the {n - 1} before it"
         out.append(Feature(f"revenue_{n}d", "revenue", "minor units", doc, days=n))

@@ -78,7 +78,7 @@ def _week(hour: np.ndarray | int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Additions:
-    """What each of n events adds: to its hour's bucket, its day's, its day's revenue, the hour-of-week profile.
+    """What each of n events adds to its hour's and day's buckets, revenue, and hour-of-week profile.
 
     `hour` is the event's UTC hour, never after that of `now`; `weight` goes to `slot` of `active`.
     """
@@ -102,13 +102,21 @@ def additions(rows: np.ndarray, events: Events, now: int) -> Additions:
     one = np.ones(len(events), np.int64)
     to_hour = columns.saturating(
         rows["hourly"][row, kind, hour % HOURS].astype(np.int64),
-        one * in_hours, counter * HOURS + hour % HOURS, COUNTER_MAX,
-    )  # fmt: skip
+        one * in_hours,
+        counter * HOURS + hour % HOURS,
+        COUNTER_MAX,
+    )
     to_day = columns.saturating(
-        rows["daily"][row, kind, day % DAYS].astype(np.int64), one * in_days, counter * DAYS + day % DAYS, COUNTER_MAX
+        rows["daily"][row, kind, day % DAYS].astype(np.int64),
+        one * in_days,
+        counter * DAYS + day % DAYS,
+        COUNTER_MAX,
     )
     to_revenue = columns.saturating(
-        rows["revenue"][row, day % DAYS].astype(np.int64), events.amount * in_days, row * DAYS + day % DAYS, _REVENUE_MAX
+        rows["revenue"][row, day % DAYS].astype(np.int64),
+        events.amount * in_days,
+        row * DAYS + day % DAYS,
+        _REVENUE_MAX,
     )
     slot = zones.week_slot(zones.local_hours(events.zone, hour)) if len(events) else hour
     return Additions(hour, to_hour, to_day, to_revenue, slot, _activity(rows, events, hour, in_hours))
@@ -214,7 +222,9 @@ def next_evaluation(rows: np.ndarray, after: int) -> np.ndarray:
     last = rows["last"].max(1)
     hourly = (np.maximum(last, after) // HOUR_MS + 1) * HOUR_MS
     daily = (after // DAY_MS + 1) * DAY_MS
-    return np.where((last > 0) & (hourly <= last + EVALUATED_HOURS * HOUR_MS), np.minimum(hourly, daily), daily)
+    return np.where(
+        (last > 0) & (hourly <= last + EVALUATED_HOURS * HOUR_MS), np.minimum(hourly, daily), daily
+    )
 
 
 def last_evaluation(rows: np.ndarray, before: int, now: int) -> np.ndarray:
@@ -234,4 +244,4 @@ def next_due(rows: np.ndarray, after: int, paused: bool) -> np.ndarray:
     if not paused:
         due = np.where(waits, np.minimum(due, pending["due_at"]), due)
     due = np.where(released, pending["expires_at"] + UNCONFIRMED_AFTER_MS, due)
-    return np.minimum(due.min(1), next_evaluation(rows, after))
+    return np.asarray(np.minimum(due.min(1), next_evaluation(rows, after)))

@@ -79,7 +79,9 @@ class HourOfWeekProfile:
         total = running[:, -1]
         hit = (running > (draw * total)[:, None]) & allowed
         last = allowed.shape[1] - 1 - np.argmax(allowed[:, ::-1], axis=1)
-        drawn = np.where(hit.any(1), np.argmax(hit, axis=1), last)  # a draw of nearly 1 may round up to the total
+        drawn = np.where(
+            hit.any(1), np.argmax(hit, axis=1), last
+        )  # a draw of nearly 1 may round up to the total
         slot = np.where(thin, drawn, np.argmax(score, axis=1))
         chosen = score[rows, slot]
         others = score.copy()
@@ -114,4 +116,4 @@ def _smooth(counts: np.ndarray, at: np.ndarray) -> np.ndarray:
     def take(columns: np.ndarray) -> np.ndarray:
         return np.take_along_axis(counts, columns % m, axis=1)
 
-    return take(at - 1) + 2 * take(at) + take(at + 1)
+    return np.asarray(take(at - 1) + 2 * take(at) + take(at + 1))

@@ -21,7 +21,9 @@ def campaigns_by_number(policy: Policy) -> dict[int, Campaign]:
     return {campaign.number: campaign for campaign in policy.campaigns}
 
 
-def settle(rows: np.ndarray, names: Sequence[str], policy: Policy, paused: bool, now: int, out: Output) -> np.ndarray:
+def settle(
+    rows: np.ndarray, names: Sequence[str], policy: Policy, paused: bool, now: int, out: Output
+) -> np.ndarray:
     """Close, expire, defer or release what has come due in owned rows, up to `now`.
 
     Within a row the sends go in order of due time, since one that is released counts against the cap of
@@ -48,7 +50,13 @@ def settle(rows: np.ndarray, names: Sequence[str], policy: Policy, paused: bool,
 
 
 def _settle_one_each(
-    rows: np.ndarray, row: np.ndarray, slot: np.ndarray, names: Sequence[str], policy: Policy, now: int, out: Output
+    rows: np.ndarray,
+    row: np.ndarray,
+    slot: np.ndarray,
+    names: Sequence[str],
+    policy: Policy,
+    now: int,
+    out: Output,
 ) -> None:
     """Settle one slot of each of distinct rows."""
     by_number = campaigns_by_number(policy)
@@ -94,8 +102,18 @@ def _release_gates(
     consent = Consent(row["consent"][PURPOSES.index(campaign.purpose)])
     asked = (
         (Reason.EXPIRED, "expiry", now < send["expires_at"], f"expires at {send['expires_at']}"),
-        (Reason.SUPPRESSED, "suppression", not row["suppressed"], Suppression(row["suppressed"]).name.lower()),
-        (Reason.NO_CONSENT, "consent", consent == Consent.GRANTED, f"{campaign.purpose} {consent.name.lower()}"),
+        (
+            Reason.SUPPRESSED,
+            "suppression",
+            not row["suppressed"],
+            Suppression(row["suppressed"]).name.lower(),
+        ),
+        (
+            Reason.NO_CONSENT,
+            "consent",
+            consent == Consent.GRANTED,
+            f"{campaign.purpose} {consent.name.lower()}",
+        ),
         (Reason.FREQUENCY_CAP, "frequency_cap", free_at <= now, f"free from {free_at}"),
         (Reason.QUIET_HOURS, "quiet_hours", quiet_until <= now, f"quiet until {quiet_until}"),
     )
@@ -110,7 +128,7 @@ def _release_gates(
 def withdraw(
     rows: np.ndarray, number: int, name: str, policy: Policy, purpose: str | None, out: Output
 ) -> None:
-    """Free every slot of one owned row whose campaign has `purpose` (None: all), recalling what was released."""
+    """Free the slots of one owned row whose campaign has `purpose` (None: all); recall what was released."""
     by_number = campaigns_by_number(policy)
     pending = rows["pending"][number]
     for slot in np.flatnonzero(pending["state"]).tolist():

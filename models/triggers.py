@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models import columns, features, profile
+from models import columns, features
 from models.profile import Additions, Events
 from models.segments import Segments
 from schemas.policy import Campaign
+from schemas.profile import HOUR_MS, KINDS
 
 BEFORE_RECORDS = -1  # position of what the passage of time sets off
 
@@ -58,13 +59,22 @@ def states(
 
 
 def _after_each(
-    feature: features.Feature, base: np.ndarray, event: np.ndarray, row: np.ndarray,
-    events: Events, added: Additions, now: int,
-) -> np.ndarray:  # fmt: skip
+    feature: features.Feature,
+    base: np.ndarray,
+    event: np.ndarray,
+    row: np.ndarray,
+    events: Events,
+    added: Additions,
+    now: int,
+) -> np.ndarray:
     """Integers of a feature in each state: the row's base and a prefix over the events of its run."""
-    hour = now // profile.HOUR_MS
+    hour = now // HOUR_MS
     if feature.source == "counter":
-        inside = added.hour > hour - feature.hours if feature.hours else added.hour // 24 > hour // 24 - feature.days
+        inside = (
+            added.hour > hour - feature.hours
+            if feature.hours
+            else added.hour // 24 > hour // 24 - feature.days
+        )
         gain = (added.to_hour if feature.hours else added.to_day) * inside * (events.kind == feature.kind)
     elif feature.source == "revenue":
         gain = added.to_revenue * (added.hour // 24 > hour // 24 - feature.days)
@@ -73,9 +83,9 @@ def _after_each(
         gain = np.where(counts, events.at, 0)
     of_state = np.append(gain, 0)[event]  # the appended zero stands for time: event -1
     if feature.source in ("counter", "revenue"):
-        return base + columns.running_sum(of_state, row)
+        return np.asarray(base + columns.running_sum(of_state, row))
     if feature.source == "last":
-        return np.maximum(base, columns.running_max(of_state, row))
+        return np.asarray(np.maximum(base, columns.running_max(of_state, row)))
     mirror = 1 << 42  # a running minimum of non-zero times is a running maximum of their mirror images
     earliest = columns.running_max(np.where(of_state > 0, mirror - of_state, 0), row)
     earliest = np.maximum(earliest, np.where(base > 0, mirror - base, 0))
@@ -84,7 +94,7 @@ def _after_each(
 
 @dataclass(frozen=True)
 class Triggers:
-    """n triggers sorted by (row, position, campaign); `state` indexes the states, `campaign` the campaigns."""
+    """n triggers sorted by (row, position, campaign); `state` and `campaign` are indexes."""
 
     row: np.ndarray
     position: np.ndarray
@@ -100,7 +110,7 @@ def triggers(found: States, events: Events, campaigns: tuple[Campaign, ...], seg
     for number, campaign in enumerate(campaigns):
         cause = campaign.trigger
         if cause.event is not None:
-            asks = kinds == profile.KINDS.index(cause.event)
+            asks = kinds == KINDS.index(cause.event)
         else:
             column = segments.column(str(cause.enter or cause.leave))
             now, then = found.holds[:, column], found.held[:, column]

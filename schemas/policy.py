@@ -95,8 +95,12 @@ class SendTime(_Strict):
     kappa_day: float = Field(gt=0, description="Active hours the prior weighs in the hour-of-day profile.")
     kappa_week: float = Field(gt=0, description="Active hours the day profile weighs in the week's.")
     thin_history: float = Field(ge=0, description="Below so many active hours the prior alone decides.")
-    prior_hours: tuple[float, ...] = Field(min_length=24, max_length=24, description="Share of each local hour.")
-    prior_weekdays: tuple[float, ...] = Field(min_length=7, max_length=7, description="Share of Monday to Sunday.")
+    prior_hours: tuple[float, ...] = Field(
+        min_length=24, max_length=24, description="Share of each local hour."
+    )
+    prior_weekdays: tuple[float, ...] = Field(
+        min_length=7, max_length=7, description="Share of Monday to Sunday."
+    )
 
     @model_validator(mode="after")
     def _shares(self) -> Self:

@@ -91,7 +91,11 @@ ROW: Final = np.dtype(
         ("consent_version", "<i8", (len(PURPOSES),)),
         ("suppressed", "u1"),
         ("segments", "<u8", (MAX_SEGMENTS // 64,)),  # membership: bit n % 64 of word n // 64
-        ("entered", "<u4", (TIMED_SEGMENTS,)),  # of the first segments: minutes since 1970 at entry, 0 outside
+        (
+            "entered",
+            "<u4",
+            (TIMED_SEGMENTS,),
+        ),  # of the first segments: minutes since 1970 at entry, 0 outside
         ("cooldown", "<u4", (MAX_CAMPAIGNS,)),  # minutes since 1970 until which a campaign rests, rounded up
         ("sent_at", "<i8", (SENT_SLOTS,)),  # latest releases, UTC ms, newest last
         ("sent_campaign", "u1", (SENT_SLOTS,)),
@@ -118,4 +122,6 @@ def check_version(rows: np.ndarray) -> None:
     """Raise `NewerRow` if any row's version is above this program's."""
     newest = int(rows["version"].max(initial=0))
     if newest > ROW_VERSION:
-        raise NewerRow(f"a row has version {newest}, this program knows {ROW_VERSION}; deploy the newer program")
+        raise NewerRow(
+            f"a row has version {newest}, this program knows {ROW_VERSION}; deploy the newer program"
+        )

@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 
 def _cache_home() -> Path:
@@ -16,16 +21,27 @@ class Settings(BaseSettings):
     """Everything that a deployment may set. The environment goes before the file."""
 
     model_config = SettingsConfigDict(
-        env_prefix="OPPORTUNE_", toml_file=os.environ.get("OPPORTUNE_CONFIG", "opportune.toml"), extra="forbid", frozen=True
+        env_prefix="OPPORTUNE_",
+        toml_file=os.environ.get("OPPORTUNE_CONFIG", "opportune.toml"),
+        extra="forbid",
+        frozen=True,
     )
 
     state_dir: Path = Field(Path(".opportune"), description="Data, logs and records of `opportune up`.")
     cache_dir: Path = Field(_cache_home() / "opportune", description="Downloaded jars.")
-    policy_dir: Path | None = Field(None, description="Segments, campaigns, contact policy; default: the packaged ones.")
+    policy_dir: Path | None = Field(
+        None, description="Segments, campaigns, contact policy; default: the packaged ones."
+    )
 
-    brokers: str | None = Field(None, description="host:port[,…] of Kafka; default: the one of `opportune up`.")
-    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field("PLAINTEXT", description="Protocol.")
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("SCRAM-SHA-512", description="SASL.")
+    brokers: str | None = Field(
+        None, description="host:port[,…] of Kafka; default: the one of `opportune up`."
+    )
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Protocol."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="SASL."
+    )
     sasl_username: str | None = Field(None, description="SASL user.")
     sasl_password: SecretStr | None = Field(None, description="SASL password.")
     tls_ca: Path | None = Field(None, description="CA certificates, PEM; default: the system's.")
@@ -34,9 +50,13 @@ class Settings(BaseSettings):
     replication: int = Field(1, ge=1, description="Replicas of every topic; 3 in production.")
     worker_id: str | None = Field(None, description="Static group membership; unique and stable per worker.")
     web_port: int = Field(0, ge=0, le=65535, description="Port of the worker's web server; 0: any free one.")
-    session_timeout_s: float = Field(30.0, gt=0, description="After this long a silent worker's partitions move.")
+    session_timeout_s: float = Field(
+        30.0, gt=0, description="After this long a silent worker's partitions move."
+    )
     cut_records: int = Field(2000, ge=1, description="Most records of one topic in a cut.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe that is logged."
+    )
 
     @classmethod
     def settings_customise_sources(

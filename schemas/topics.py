@@ -48,25 +48,48 @@ class Topic:
         return config
 
 
-CONSENT: Final = Topic("consent.changes", "recipient_id", "Consent given or withdrawn.", retention_ms=35 * DAY_MS)
-ATTRIBUTES: Final = Topic("recipients.attributes", "recipient_id", "Zone, locale, mailbox provider, coarse place.",
-                          retention_ms=35 * DAY_MS)  # fmt: skip
+CONSENT: Final = Topic(
+    "consent.changes", "recipient_id", "Consent given or withdrawn.", retention_ms=35 * DAY_MS
+)
+ATTRIBUTES: Final = Topic(
+    "recipients.attributes",
+    "recipient_id",
+    "Zone, locale, mailbox provider, coarse place.",
+    retention_ms=35 * DAY_MS,
+)
 PURCHASES: Final = Topic("behaviour.purchases", "recipient_id", "Purchases.", retention_ms=35 * DAY_MS)
-CLICKS: Final = Topic("behaviour.clicks", "recipient_id", "Views, clicks, scrolls, searches, carts, opens.",
-                      retention_ms=35 * DAY_MS)  # fmt: skip
-DELIVERY: Final = Topic("delivery.events", "recipient_id", "What became of dispatches.", retention_ms=35 * DAY_MS)
+CLICKS: Final = Topic(
+    "behaviour.clicks",
+    "recipient_id",
+    "Views, clicks, scrolls, searches, carts, opens.",
+    retention_ms=35 * DAY_MS,
+)
+DELIVERY: Final = Topic(
+    "delivery.events", "recipient_id", "What became of dispatches.", retention_ms=35 * DAY_MS
+)
 
 COMMANDS: Final = Topic("dispatch.commands", "lane", "Sends released by DECIDE.", retention_ms=35 * DAY_MS)
-RECALLS: Final = Topic("dispatch.recalls", "lane", "Released sends that must not go.", retention_ms=35 * DAY_MS)
+RECALLS: Final = Topic(
+    "dispatch.recalls", "lane", "Released sends that must not go.", retention_ms=35 * DAY_MS
+)
 AUDIT: Final = Topic("audit.records", "recipient_id", "Why we did, or did not.", retention_ms=35 * DAY_MS)
-JOURNAL: Final = Topic("decide.journal", "none", "Which cut held what, when; the offset store.",
-                       retention_ms=35 * DAY_MS)  # fmt: skip
-PROFILES: Final = Topic("decide.profiles", "recipient_id", "Changelog of the profile table: raw rows.",
-                        compact=True, avro=False)  # fmt: skip
+JOURNAL: Final = Topic(
+    "decide.journal", "none", "Which cut held what, when; the offset store.", retention_ms=35 * DAY_MS
+)
+PROFILES: Final = Topic(
+    "decide.profiles", "recipient_id", "Changelog of the profile table: raw rows.", compact=True, avro=False
+)
 PLAN: Final = Topic("decide.plan", "none", "Cuts to be made in follow mode.", retention_ms=35 * DAY_MS)
-CONTROL: Final = Topic("control.changes", "none", "Pause and clock; one partition, kept for ever.", partitions=1)
-DEAD_LETTERS: Final = Topic("dead.letters", "origin key", "Records that could not be handled, whole.",
-                            retention_ms=90 * DAY_MS, max_record_bytes=_LETTER_BYTES)  # fmt: skip
+CONTROL: Final = Topic(
+    "control.changes", "none", "Pause and clock; one partition, kept for ever.", partitions=1
+)
+DEAD_LETTERS: Final = Topic(
+    "dead.letters",
+    "origin key",
+    "Records that could not be handled, whole.",
+    retention_ms=90 * DAY_MS,
+    max_record_bytes=_LETTER_BYTES,
+)
 
 # In rank: of records with the same timestamp the earlier topic's counts first, so consent leads.
 SOURCES: Final = (CONSENT, ATTRIBUTES, PURCHASES, CLICKS, DELIVERY)

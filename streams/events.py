@@ -14,8 +14,27 @@ FRAMEWORK: Final = "framework"
 # Neither recipient ids nor payloads nor addresses: a log is read by more people than the audit trail.
 ALLOWED_KEYS: Final = frozenset(
     {
-        "event", "level", "timestamp", "logger", "role", "partition", "partitions", "cut", "keys", "kept",
-        "changelog_records", "error", "error_kind", "trace", "seconds", "topic", "offset", "web_port", "worker_id",
-        "policy", "message", "generation",
-    }  # fmt: skip
+        "event",
+        "level",
+        "timestamp",
+        "logger",
+        "role",
+        "partition",
+        "partitions",
+        "cut",
+        "keys",
+        "kept",
+        "changelog_records",
+        "error",
+        "error_kind",
+        "trace",
+        "seconds",
+        "topic",
+        "offset",
+        "web_port",
+        "worker_id",
+        "policy",
+        "message",
+        "generation",
+    }
 )

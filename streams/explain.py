@@ -94,7 +94,7 @@ def history_of(recipient_id: str, records: Iterable[Record]) -> History:
     if empty:
         raise UnknownRecipient(
             f"the audit trail has nothing of recipient {recipient_id!r}: the id is wrong (case matters), "
-            "nothing that it did changed a segment or set a campaign off, its events went to the dead letters "
-            "(`opportune dead-letters list`), or all is older than the trail"
+            "nothing that it did changed a segment or set a campaign off, its events are among the dead "
+            "letters (`opportune dead-letters list`), or all is older than the trail"
         )
     return history

@@ -48,7 +48,7 @@ class Flow:
 
 @dataclass
 class Decisions:
-    """One partition's decisions: those made and those that waited when counting began, and where they went."""
+    """One partition's decisions: those made and those that waited when counting began, and their ends."""
 
     partition: int
     waited_before: int = 0
@@ -240,10 +240,10 @@ def _audit_per_cut(facts: Facts, partition: int, after: int) -> Iterator[str]:
         wrong = [pair for pair in pairs if pair[1] != pair[2]]
         if wrong:
             cut, said, seen = wrong[0]
+            sums = sum(pair[1] for pair in pairs), sum(pair[2] for pair in pairs)
             yield (
-                f"{topics.AUDIT.name} partition {partition}: the journal says {sum(p[1] for p in pairs)} {name}, "
-                f"the audit trail {sum(p[2] for p in pairs)}; {len(wrong)} cuts differ, first cut {cut} "
-                f"({said} and {seen})"
+                f"{topics.AUDIT.name} partition {partition}: the journal says {sums[0]} {name}, "
+                f"the audit trail {sums[1]}; {len(wrong)} cuts differ, first cut {cut} ({said} and {seen})"
             )
 
 
@@ -252,17 +252,17 @@ def _unjournalled(facts: Facts) -> Iterator[str]:
     made = Counter(decision.partition for decision in facts.decisions.values())
     for partition, count in sorted(made.items()):
         if partition not in facts.journal:
-            yield f"{topics.AUDIT.name} partition {partition} has {count} decisions, but no cut is in the journal"
+            yield f"{topics.AUDIT.name} partition {partition} has {count} decisions, the journal no cut"
 
 
 def _identities(facts: Facts) -> Iterator[str]:
     """Check that decisions, ends and commands are there once, and each has what it came from."""
     for what, counted in (
-        ("was decided (does a producer use an event id anew?)", facts.decided),
-        ("was released or withheld at release", facts.ended),
-        ("has a command", facts.commands),
+        ("was decided more than once (does a producer use an event id anew?)", facts.decided),
+        ("was released or withheld at release more than once", facts.ended),
+        ("has a command more than once", facts.commands),
     ):
-        yield from _listed(f"{what} more than once", [i for i, count in counted.items() if count > 1])
+        yield from _listed(what, [i for i, count in counted.items() if count > 1])
     # A command or a release may be of a decision that retention has deleted.
     if not any(topic == topics.AUDIT.name for topic, _ in facts.begins):
         yield from _listed("has a command, but no release", facts.commands.keys() - facts.released())

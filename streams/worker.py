@@ -38,7 +38,9 @@ def run_decide(settings: Settings) -> None:
     datadir.mkdir(parents=True, exist_ok=True)
     app = engine.build(spec, settings, web_port, datadir)
     _log.info(events.WORKER_STARTED, policy=handler.policy, web_port=web_port, worker_id=settings.worker_id)
-    worker: Any = app.Worker(loglevel=settings.log_level, quiet=True, redirect_stdouts=False, override_logging=False)
+    worker: Any = app.Worker(
+        loglevel=settings.log_level, quiet=True, redirect_stdouts=False, override_logging=False
+    )
     worker.execute_from_commandline()
 
 

@@ -86,7 +86,9 @@ class Decider:
         index: dict[bytes, int] = {}
         for i in alive:
             index.setdefault(taken.recipient[i], len(index))
-        unknown_keys = {key for key, slot in zip(index, table.find(list(index)).tolist(), strict=True) if slot == UNKNOWN}
+        unknown_keys = {
+            key for key, slot in zip(index, table.find(list(index)).tolist(), strict=True) if slot == UNKNOWN
+        }
         unknown = [i for i in alive if taken.recipient[i] in unknown_keys] if unknown_keys else []
         moved, outputs = intake.rekey(taken, cut, unknown, self._partitions)
         gone = {*moved, *taken.dead}
@@ -100,14 +102,19 @@ class Decider:
     def _outputs(self, cut: Cut, decided: Decided) -> list[Out]:
         """Audit records, commands and recalls in wire format."""
         about = {
-            "partition": cut.partition, "cut": cut.number, "at": cut.now, "control_version": cut.control.version,
-        }  # fmt: skip
+            "partition": cut.partition,
+            "cut": cut.number,
+            "at": cut.now,
+            "control_version": cut.control.version,
+        }
         out = decided.output
         outputs = [
             Out(
-                topics.AUDIT.name, name.encode(),
-                codec.encode(topics.AUDIT.name, {"recipient_id": name, **about, "body": body}), cut.partition,
-            )  # fmt: skip
+                topics.AUDIT.name,
+                name.encode(),
+                codec.encode(topics.AUDIT.name, {"recipient_id": name, **about, "body": body}),
+                cut.partition,
+            )
             for name, body in out.audit
         ]
         for topic, records in ((topics.COMMANDS.name, out.commands), (topics.RECALLS.name, out.recalls)):
@@ -127,10 +134,12 @@ class _Causes:
         """See `models.decide.Causes`."""
         taken = self._taken
         return {
-            "topic": topics.SOURCES[taken.topic[position]].name, "partition": self._partition,
-            "offset": taken.records[position].offset, "event_id": taken.event_id(self._partition, position),
+            "topic": topics.SOURCES[taken.topic[position]].name,
+            "partition": self._partition,
+            "offset": taken.records[position].offset,
+            "event_id": taken.event_id(self._partition, position),
             "due_at": None,
-        }  # fmt: skip
+        }
 
 
 def _gather(
@@ -151,7 +160,12 @@ def _behaviour(taken: Taken, cut: Cut, live: np.ndarray, row_of: np.ndarray) -> 
     which = live[taken.kind[live] >= 0]
     which = which[np.argsort(row_of[which], kind="stable")]
     return Behaviour(
-        row_of[which], which, taken.kind[which], taken.at[which], taken.amount[which], taken.hashes(cut.partition, which)
+        row_of[which],
+        which,
+        taken.kind[which],
+        taken.at[which],
+        taken.amount[which],
+        taken.hashes(cut.partition, which),
     )
 
 
@@ -165,10 +179,17 @@ def _dead_letters(taken: Taken, cut: Cut) -> list[Out]:
     for position, (reason, error) in sorted(taken.dead.items()):
         record = taken.records[position]
         letter = {
-            "topic": topics.SOURCES[taken.topic[position]].name, "partition": cut.partition, "offset": record.offset,
-            "key": record.key, "value": record.value, "headers": dict(record.headers), "reason": reason.value,
-            "error": error, "at": cut.now, "cut": cut.number,
-        }  # fmt: skip
+            "topic": topics.SOURCES[taken.topic[position]].name,
+            "partition": cut.partition,
+            "offset": record.offset,
+            "key": record.key,
+            "value": record.value,
+            "headers": dict(record.headers),
+            "reason": reason.value,
+            "error": error,
+            "at": cut.now,
+            "cut": cut.number,
+        }
         value = codec.encode(topics.DEAD_LETTERS.name, letter)
         outputs.append(Out(topics.DEAD_LETTERS.name, record.key, value, cut.partition))
     return outputs
@@ -190,9 +211,15 @@ def _tallies(cut: Cut, taken: Taken, decided: Decided, moved: Sequence[int]) -> 
         mine = taken.topic == rank
         tallies.append(
             Tally(
-                topic.name, cut.next_offsets[topic.name], int(mine.sum()), int((mine & effect & ~deciding).sum()),
-                int((mine & deciding).sum()), int((mine & filtered).sum()), int((mine & dead).sum()),
-                int((mine & gone).sum()), int((mine & late).sum()),
-            )  # fmt: skip
+                topic.name,
+                cut.next_offsets[topic.name],
+                int(mine.sum()),
+                int((mine & effect & ~deciding).sum()),
+                int((mine & deciding).sum()),
+                int((mine & filtered).sum()),
+                int((mine & dead).sum()),
+                int((mine & gone).sum()),
+                int((mine & late).sum()),
+            )
         )
     return tallies

@@ -1,4 +1,4 @@
-"""A cut's records decoded and judged: each becomes an event, a dead letter, or goes on to its right partition."""
+"""A cut's records decoded and judged: an event, a dead letter, or one for another partition."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ class Taken:
         return ids.event_id(topics.SOURCES[self.topic[position]].name, partition, record.offset)
 
     def hashes(self, partition: int, positions: np.ndarray) -> np.ndarray:
-        """Hashes of ids by which repeats are known, u8; 0 where neither the producer nor a re-keying gave one."""
+        """Hashes by which repeats are known, u8; 0 where neither producer nor re-keying gave an id."""
         out = np.zeros(len(positions), np.uint64)
         for place, position in enumerate(positions.tolist()):
             if self.event_ids[position] is not None or origin_of(self.records[position]) is not None:
@@ -135,14 +135,23 @@ def _of_topic(rank: int, topic: str, cut: Cut) -> Taken:
     n = len(records)
     keys = [record.key or b"" for record in records]
     taken = Taken(
-        np.full(n, rank, np.uint8), records, keys, np.zeros(n, np.int64), np.full(n, -1), np.zeros(n, np.int64),
-        [None] * n, {},
-    )  # fmt: skip
+        np.full(n, rank, np.uint8),
+        records,
+        keys,
+        np.zeros(n, np.int64),
+        np.full(n, -1),
+        np.zeros(n, np.int64),
+        [None] * n,
+        {},
+    )
     header = codec.header(codec.current_id(topic))
     plain = [
-        i for i, record in enumerate(records)
-        if record.value is not None and len(record.value) <= topics.MAX_RECORD_BYTES and record.value.startswith(header)
-    ]  # fmt: skip
+        i
+        for i, record in enumerate(records)
+        if record.value is not None
+        and len(record.value) <= topics.MAX_RECORD_BYTES
+        and record.value.startswith(header)
+    ]
     if topic in _BEHAVIOUR and plain:
         try:
             frame = columns.decode(topic, [records[i].value or b"" for i in plain], [keys[i] for i in plain])
@@ -171,7 +180,9 @@ def _fill(taken: Taken, topic: str, places: np.ndarray, frame: pl.DataFrame, now
     lengths = np.array([1 if event_id is None else len(event_id) for event_id in event_ids])
     recipients = np.array([len(taken.recipient[i]) for i in places.tolist()])
     at = taken.at[places]
-    suspect = (lengths < 1) | (lengths > 64) | (recipients < 1) | (recipients > 128) | (taken.amount[places] < 0)
+    suspect = (
+        (lengths < 1) | (lengths > 64) | (recipients < 1) | (recipients > 128) | (taken.amount[places] < 0)
+    )
     suspect |= (at < now - _TOO_LATE_MS) | (at > now + _TOO_EARLY_MS)
     for i in places[suspect].tolist():
         _one(taken, topic, i, now)
@@ -186,13 +197,17 @@ def _one(taken: Taken, topic: str, i: int, now: int) -> None:
         return
     if len(value) > topics.MAX_RECORD_BYTES:
         taken.dead[i] = (
-            DeadLetterReason.OVERSIZED, f"{len(value)} bytes, at most {topics.MAX_RECORD_BYTES}; send references, not contents"
-        )  # fmt: skip
+            DeadLetterReason.OVERSIZED,
+            f"{len(value)} bytes, at most {topics.MAX_RECORD_BYTES}; send references, not contents",
+        )
         return
     try:
         fields = codec.decode(topic, value)
     except UnknownSchema as error:
-        taken.dead[i] = DeadLetterReason.UNKNOWN_SCHEMA, f"{error}; deploy the version that knows it, then re-drive"
+        taken.dead[i] = (
+            DeadLetterReason.UNKNOWN_SCHEMA,
+            f"{error}; deploy the version that knows it, then re-drive",
+        )
         return
     except MalformedRecord as error:
         taken.dead[i] = DeadLetterReason.MALFORMED, f"{error}; mend the producer"
@@ -209,7 +224,10 @@ def _one(taken: Taken, topic: str, i: int, now: int) -> None:
         taken.dead[i] = DeadLetterReason.TOO_LATE, f"occurred_at lies more than {DAYS} days before {now}"
         return
     if at > now + _TOO_EARLY_MS:
-        taken.dead[i] = DeadLetterReason.TOO_EARLY, f"occurred_at lies more than 5 minutes after {now}; check the clock"
+        taken.dead[i] = (
+            DeadLetterReason.TOO_EARLY,
+            f"occurred_at lies more than 5 minutes after {now}; check the clock",
+        )
         return
     taken.at[i] = at
     taken.event_ids[i] = fields["event_id"]
@@ -256,8 +274,9 @@ def rekey(taken: Taken, cut: Cut, unknown: Sequence[int], partitions: int) -> tu
         record, topic = taken.records[position], topics.SOURCES[taken.topic[position]].name
         if any(name == REKEYED for name, _ in record.headers):
             taken.dead[position] = (
-                DeadLetterReason.MISROUTED_TWICE, f"belongs to partition {to} of {partitions}; has the number changed?"
-            )  # fmt: skip
+                DeadLetterReason.MISROUTED_TWICE,
+                f"belongs to partition {to} of {partitions}; has the number changed?",
+            )
             continue
         headers = [*origin_headers(topic, cut.partition, record), (REKEYED, b"1")]
         outputs.append(Out(topic, record.key, record.value, to, headers))

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from schemas.settings import Settings
 from streams import cluster
@@ -17,15 +15,15 @@ from streams.cli import show
 from streams.engine.control import Clock, Control, ControlReader
 
 _EFFECT: Final = (
-    "Each partition makes a cut for it, within about a second where its worker runs and after the cut in flight; "
+    "Each partition makes a cut for it, within about a second where a worker runs, after the one in flight; "
     "decisions and commands from then on carry the new version."
 )
 Why = Annotated[str, typer.Option("--why", help="Why, for whoever reads `opportune control log` later.")]
 
 clock_app = typer.Typer(
     no_args_is_help=True,
-    help="What time it is for every role. Cuts never go back in time: set to an earlier time, they stand still "
-    "until the clock has caught up with the last cut.",
+    help="What time it is for every role. Cuts never go back in time: set to an earlier time, they stand "
+    "still until the clock has caught up with the last cut.",
 )
 control_app = typer.Typer(no_args_is_help=True, help="What operators have changed: pause and clock.")
 
@@ -88,7 +86,7 @@ def show_clock() -> None:
 @control_app.command()
 def log() -> None:
     """List every change of pause and clock, oldest first: version, when, who, what, why."""
-    table = Table("version", "when", "who", "what", "why")
+    table = show.table("version", "when", "who", "what", "why")
     for change in changing.history(cluster.connect(Settings())):
         what = describe_change(change.state, change.pauses, change.at)
         table.add_row(
@@ -101,7 +99,7 @@ def log() -> None:
     if not table.row_count:
         _say("Nothing was ever changed: not paused, clock real.")
         return
-    Console().print(table)
+    show.console().print(table)
 
 
 def describe_change(state: Control, pauses: bool, at: int) -> str:
@@ -162,7 +160,7 @@ def register(main: typer.Typer) -> None:
 
 
 def _say(text: str) -> None:
-    Console().print(text, markup=False, highlight=False)
+    show.console().print(text, markup=False)
 
 
 def _wall() -> int:

@@ -7,9 +7,8 @@ from dataclasses import asdict, replace
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
+from rich.padding import Padding
 from rich.progress import Progress
-from rich.table import Table
 from rich.text import Text
 
 from schemas import codec, topics
@@ -55,25 +54,17 @@ def list_letters(
     if json:
         typer.echo(show.as_json([machine_form(letter) for letter in latest]))
         return
-    console = Console()
+    console = show.console()
     if not latest:
         console.print("No dead letters." if reason is None and topic is None else "No such dead letters.")
         return
-    table = Table("from", "partition", "offset", "at", "key", "reason", "error")
     for letter in latest:
-        table.add_row(
-            letter.topic,
-            str(letter.partition),
-            str(letter.offset),
-            show.moment(letter.at),
-            Text(show.printable(letter.key)),
-            letter.reason,
-            Text(show.printable(letter.error)),
-        )
-    console.print(table)
+        console.print(line(letter), soft_wrap=True)
+        console.print(Padding(Text(show.printable(letter.error), "dim"), (0, 0, 0, 4)))
     hidden = found.total() - len(latest)
     more = f"; {hidden} older ones are not shown (--limit)" if hidden else ""
-    console.print(f"{show.counts(found)} dead letters{more}.", highlight=False)
+    reasons = ", ".join(f"{name} {count:,}" for name, count in found.most_common())
+    console.print(f"{show.many(found.total(), 'dead letter')}: {reasons}{more}.")
     console.print("`opportune dead-letters show TOPIC PARTITION OFFSET` shows one whole.", style="dim")
 
 
@@ -86,13 +77,13 @@ def show_letter(
 ) -> None:
     """Show one dead letter whole: why it failed, its headers, its bytes, and what they decode to."""
     letter = DeadLetters(cluster.connect(Settings())).one(topic, partition, offset)
-    console = Console()
+    console = show.console()
     for name, text in described(letter):
         show.field(console, name, text)
     console.print("  decoded", style="dim")
     console.print(Text(show.printable_lines(decoded(letter))))
     value = letter.value or b""
-    console.print(f"  bytes ({len(value):,})", style="dim", highlight=False)
+    console.print(f"  bytes ({len(value):,})", style="dim")
     console.print(Text(show.hex_dump(value, len(value) if whole else _HEX_MOST)))
 
 
@@ -117,26 +108,37 @@ def redrive(
     """
     if offset is not None and (topic is None or partition is None):
         raise typer.BadParameter("an offset needs --topic and --partition", param_hint="--offset")
-    console, choice = Console(), Choice(reason, topic, partition, offset)
+    console, choice = show.console(), Choice(reason, topic, partition, offset)
     letters = DeadLetters(cluster.connect(Settings()))
     found = Counter((letter.topic, letter.reason) for letter in letters.chosen(choice))
     if not found:
         console.print("No such dead letters: nothing to send.")
         return
-    table = Table("back to", "reason", "letters")
+    table = show.table("back to", "reason", "letters", right=("letters",))
     for (name, why), number in sorted(found.items()):
         table.add_row(name, why, f"{number:,}")
     console.print(table)
-    console.print(_AGAIN, highlight=False)
+    console.print(_AGAIN)
     if dry_run:
-        console.print(f"{found.total():,} would be sent; nothing was.", highlight=False)
+        console.print(f"{found.total():,} would be sent; nothing was.")
         return
     if not yes:
-        typer.confirm(f"Send {found.total():,} records back?", abort=True)
+        typer.confirm(f"Send {show.many(found.total(), 'record')} back?", abort=True)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("sending back", total=found.total())
         sent = letters.redrive(choice, lambda: progress.advance(task))
-    console.print(f"{sent:,} records sent back.", highlight=False)
+    console.print(f"{show.many(sent, 'record')} sent back.")
+
+
+def line(letter: Letter) -> Text:
+    """Tell of a letter in a line; its place is written as `show` takes it."""
+    return Text.assemble(
+        f"{show.moment(letter.at)}  ",
+        (f"{letter.topic} {letter.partition} {letter.offset}", "bold"),
+        "  ",
+        (letter.reason, "red"),
+        f"  key {show.printable(letter.key)}",
+    )
 
 
 def described(letter: Letter) -> list[tuple[str, str]]:

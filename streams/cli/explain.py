@@ -48,7 +48,7 @@ def explain(
     if json:
         typer.echo(show.as_json(machine_form(history)))
         return
-    tell(Console(highlight=False), history, last)
+    tell(show.console(), history, last)
 
 
 def machine_form(history: History) -> dict[str, Any]:
@@ -62,14 +62,16 @@ def tell(console: Console, history: History, last: int) -> None:
     stories, transitions = history.stories[-last:], history.transitions[-last:]
     console.print(Text(f"Recipient {show.printable(history.recipient_id)}", "bold"))
     console.print(
-        f"{len(history.stories)} decisions, {len(history.transitions)} segment changes, "
-        f"{len(history.consents)} consent changes, all times in UTC"
+        f"{show.many(len(history.stories), 'decision')}, "
+        f"{show.many(len(history.transitions), 'segment change')}, "
+        f"{show.many(len(history.consents), 'consent change')}; reads from the oldest to the newest"
     )
     _lines(console, "Consent", history.consents, len(history.consents))
     _lines(console, "Segments", transitions, len(history.transitions))
     first = len(history.stories) - len(stories) + 1
     if first > 1:
-        console.print(Text(f"\n{first - 1} older decisions are not shown (--last 0 shows all)", "dim"))
+        older = show.many(first - 1, "older decision")
+        console.print(Text(f"\n{older} not shown (--last 0 shows all)", "dim"))
     for number, story in enumerate(stories, first):
         console.print()
         _story(console, f"Decision {number} of {len(history.stories)}", story)
@@ -112,8 +114,8 @@ def _story(console: Console, title: str, story: Story) -> None:
         show.field(console, "decided", "before the audit trail that is still there begins")
     else:
         _decision(console, record)
-    for line in outcome_lines(story):
-        show.field(console, "then", line)
+    for place, line in enumerate(outcome_lines(story)):
+        show.field(console, "" if place else "then", line)
 
 
 def _campaign(story: Story) -> str:
@@ -161,7 +163,7 @@ def hour_line(body: Record) -> str:
     line = f"{show.moment(body['due_at'])}, {by}: score {figure(body['score'])}"
     line += f", propensity {figure(body['propensity'])}"
     if body["runner_up_at"] is not None:
-        line += f"; next best {show.moment(body['runner_up_at'])} with {figure(body['runner_up_score'])}"
+        line += f"; best other {show.moment(body['runner_up_at'])} with {figure(body['runner_up_score'])}"
     return f"{line}; expires {show.moment(body['expires_at'])}"
 
 

@@ -5,6 +5,8 @@ import sys
 
 # One worker a core is how it scales. Polars' thread pool, read at import, halves the rate of small cuts.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
+# Polars panics on bytes that are no Avro; that is caught and handled, and needs no backtrace in the log.
+os.environ.setdefault("RUST_BACKTRACE", "0")
 
 import typer
 from rich.console import Console
@@ -28,3 +30,7 @@ def main() -> None:
     except stack.EXPECTED as error:
         Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, markup=True)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

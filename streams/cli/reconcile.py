@@ -1,8 +1,7 @@
 """`opportune reconcile`: whether everything is accounted for."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -14,7 +13,7 @@ from streams import cluster, facts
 from streams.cli import show
 from streams.reconcile import FATES, Decisions, Flow, Report, compare
 
-_FLOW_COLUMNS = ("records", "no trigger", "decided", "filtered", "dead letters", "re-keyed")
+_FLOW_COLUMNS: Final = ("records", "no trigger", "decided", "filtered", "dead", "re-keyed", "late")
 
 
 def reconcile(
@@ -29,7 +28,7 @@ def reconcile(
     topics contain; where they differ, both are shown and a line says where. Workers may run meanwhile: what
     they do after the journal was read is not counted. Exit code 1 if anything is off.
     """
-    console = Console(highlight=False)
+    console = show.console()
     client = cluster.connect(Settings())
     with Console(stderr=True).status("reading") as status:
         report = compare(facts.read(client, lambda name: status.update(f"reading {name}")))
@@ -43,12 +42,18 @@ def reconcile(
 
 def machine_form(report: Report) -> dict[str, Any]:
     """Return a report for `--json`: with the sums of all partitions, and whether everything agrees."""
-    total = asdict(_sum_decisions(report.decisions))
-    del total["partition"]
-    flows = [asdict(flow) for flow in by_topic(report.flows)]
-    for flow in flows:
-        del flow["partition"], flow["next_offset"]
-    return {"agrees": not report.discrepancies, "topics": flows, "all_decisions": total, **asdict(report)}
+    # `asdict` would rebuild the counters from pairs, and count these.
+    total = {**vars(_sum_decisions(report.decisions)), "partition": None}
+    sums = [{**vars(flow), "partition": None, "next_offset": None} for flow in by_topic(report.flows)]
+    return {
+        "agrees": not report.discrepancies,
+        "discrepancies": report.discrepancies,
+        "notes": report.notes,
+        "flows_by_topic": sums,
+        "flows": [vars(flow) for flow in report.flows],
+        "decisions_in_all": total,
+        "decisions": [vars(some) for some in report.decisions],
+    }
 
 
 def tell(console: Console, report: Report, partitions: bool) -> None:
@@ -56,15 +61,24 @@ def tell(console: Console, report: Report, partitions: bool) -> None:
     if not report.decisions:
         console.print("The journal is empty: nothing has been consumed yet.")
     else:
-        console.print(_flow_table(report.flows if partitions else by_topic(report.flows), partitions))
-        rows = report.decisions if partitions else []
-        console.print(_decision_table([*rows, _sum_decisions(report.decisions)]))
+        sums = by_topic(report.flows)
+        console.print(_flow_table("Records = what became of them", "topic", {s.topic: s for s in sums}))
+        if partitions:
+            for total in sums:
+                mine = {str(flow.partition): flow for flow in report.flows if flow.topic == total.topic}
+                console.print()
+                console.print(_flow_table(total.topic, "partition", mine))
+            console.print()
+            console.print(_decision_table(report.decisions))
+        console.print()
+        console.print(_ledger(_sum_decisions(report.decisions)))
+    console.print()
     for note in report.notes:
         console.print(Text(f"note: {note}", "dim"), soft_wrap=True)
     for line in report.discrepancies:
         console.print(Text.assemble(("✘ ", "bold red"), show.printable(line)), soft_wrap=True)
     if report.discrepancies:
-        console.print(f"[bold red]{len(report.discrepancies)} discrepancies.[/]")
+        console.print(f"[bold red]Not everything is accounted for: {len(report.discrepancies)} findings.[/]")
     else:
         console.print("[green]✔ Everything is accounted for.[/]")
 
@@ -84,51 +98,53 @@ def _sum_decisions(decisions: Sequence[Decisions]) -> Decisions:
     return total
 
 
-def _flow_table(flows: Sequence[Flow], partitions: bool) -> Table:
-    table = Table("topic", title="Records consumed = sum of their fates", title_justify="left")
-    if partitions:
-        table.add_column("partition", justify="right")
-    for name in _FLOW_COLUMNS:
-        table.add_column(name, justify="right")
-    table.add_column("late", justify="right", style="dim")
-    table.add_column("")
-    for flow in flows:
-        agrees = flow.consumed == sum(getattr(flow, name) for name in FATES)
-        cells = [
-            Text(f"{flow.consumed:,}"),
-            Text(f"{flow.no_trigger:,}"),
+def _flow_table(title: str, first: str, flows: Mapping[str, Flow]) -> Table:
+    table = show.table(first, *_FLOW_COLUMNS, "", title=title, right=_FLOW_COLUMNS, gap=1)
+    for name, flow in flows.items():
+        agrees = flow.consumed == sum(getattr(flow, fate) for fate in FATES)
+        table.add_row(
+            name,
+            f"{flow.consumed:,}",
+            f"{flow.no_trigger:,}",
             _witnessed(flow.decided, flow.found_decided),
-            Text(f"{flow.filtered:,}"),
+            f"{flow.filtered:,}",
             _witnessed(flow.dead_lettered, flow.found_dead_lettered),
             _witnessed(flow.rekeyed, flow.found_rekeyed),
-            Text(f"{flow.late:,}"),
-        ]
-        where = [str(flow.partition)] if partitions else []
-        table.add_row(flow.topic, *where, *cells, _mark(agrees))
+            f"{flow.late:,}",
+            _mark(agrees),
+        )
+    return table
+
+
+def _ledger(total: Decisions) -> Table:
+    """Print the sum of all partitions as an account."""
+    table = show.table("", "decisions", "", title="Decisions = what became of them", right=("decisions",))
+    rows = [("made", total.decided, ""), ("= sent as commands", total.commands, "")]
+    if total.waited_before:
+        rows.insert(1, ("waited when counting began", total.waited_before, ""))
+    for name, by_reason in (("decision", total.withheld), ("release", total.withheld_at_release)):
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in by_reason.most_common())
+        rows.append((f"+ withheld at {name}", by_reason.total(), reasons))
+    rows.append(("+ pending", total.pending, ""))
+    for name, count, reasons in rows:
+        table.add_row(name, f"{count:,}", Text(reasons))
+    table.add_row("", "", _mark(total.missing() == 0))
     return table
 
 
 def _decision_table(decisions: Sequence[Decisions]) -> Table:
-    table = Table("partition", title="Decisions = sum of what became of them", title_justify="left")
-    waited = any(some.waited_before for some in decisions)
-    names = ["decisions", "commands", "pending"]
-    for name in [*(["waited before"] if waited else []), *names]:
-        table.add_column(name, justify="right")
-    table.add_column("withheld at decision")
-    table.add_column("withheld at release")
-    table.add_column("")
+    names = ("made", "waited before", "commands", "withheld", "at release", "pending")
+    table = show.table("partition", *names, "", title="Decisions by partition", right=("partition", *names))
     for some in decisions:
-        before = [f"{some.waited_before:,}"] if waited else []
-        table.add_row(
-            "all" if some.partition < 0 else str(some.partition),
-            *before,
-            f"{some.decided:,}",
-            f"{some.commands:,}",
-            f"{some.pending:,}",
-            show.counts(some.withheld),
-            show.counts(some.withheld_at_release),
-            _mark(some.missing() == 0),
+        figures = (
+            some.decided,
+            some.waited_before,
+            some.commands,
+            some.withheld.total(),
+            some.withheld_at_release.total(),
+            some.pending,
         )
+        table.add_row(str(some.partition), *(f"{figure:,}" for figure in figures), _mark(some.missing() == 0))
     return table
 
 

@@ -1,12 +1,11 @@
 """`opportune schemas check | list`: the schema files and the topics, without Kafka."""
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from schemas import check as checking
 from schemas import codec, topics
 from schemas.units import Milliseconds
+from streams.cli import show
 
 app = typer.Typer(
     no_args_is_help=True, help="The Avro schemas and the topics that they are for. Needs no Kafka."
@@ -21,7 +20,7 @@ def check() -> None:
     end of schemas/avro/ids.toml. With a release, its file is copied to schemas/released. Exit code 1 if
     anything is wrong.
     """
-    console = Console()
+    console = show.console()
     problems = checking.check()
     for problem in problems:
         console.print(f"✘ {problem}", markup=False, highlight=False)
@@ -37,20 +36,18 @@ def check() -> None:
 @app.command(name="list")
 def list_topics() -> None:
     """List the topics: what keys them, what schema is written today, and how long records stay."""
-    table = Table("topic", "key", "schema id", "partitions", "kept", "what for")
+    table = show.table("topic", "key", "schema id", "partitions", "kept", "compacted")
     for topic in topics.TOPICS:
-        kept = "the latest of each key" if topic.compact else "for ever"
-        if not topic.compact and topic.retention_ms is not None:
-            kept = str(Milliseconds(topic.retention_ms))
+        kept = "for ever" if topic.retention_ms is None else str(Milliseconds(topic.retention_ms))
         table.add_row(
             topic.name,
             topic.key,
             str(codec.current_id(topic.name)) if topic.avro else "raw rows",
             "as set" if topic.partitions is None else str(topic.partitions),
             kept,
-            topic.doc,
+            "to the latest of each key" if topic.compact else "no",
         )
-    Console().print(table)
+    show.console().print(table)
 
 
 def register(main: typer.Typer) -> None:

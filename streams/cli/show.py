@@ -1,15 +1,22 @@
 """How the commands print: times, bytes, JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 _HEX_WIDTH: Final = 16
+_LOG_WIDTH: Final = 120
+
+
+def console() -> Console:
+    """Make the console that commands print to: lines of 120 where nobody looks at a terminal."""
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=_LOG_WIDTH)
 
 
 def moment(at: datetime | int | None) -> str:
@@ -39,7 +46,7 @@ def iso(at: int) -> str:
 
 
 def hex_dump(data: bytes, most: int) -> str:
-    """Print the first `most` bytes as offset, hex and characters, sixteen a line, and how many more follow."""
+    """Print the first `most` bytes as offset, hex and characters, sixteen a line, and how many more come."""
     lines = []
     for start in range(0, min(len(data), most), _HEX_WIDTH):
         chunk = data[start : min(start + _HEX_WIDTH, most)]
@@ -50,13 +57,18 @@ def hex_dump(data: bytes, most: int) -> str:
     return "\n".join(lines)
 
 
-def counts(found: Mapping[str, int]) -> str:
-    """Print counts by name as `12 (no_consent 9, cooldown 3)`, the largest first."""
-    total = sum(found.values())
-    if not total:
-        return "0"
-    parts = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    return f"{total:,} ({', '.join(f'{name} {number:,}' for name, number in parts)})"
+def table(*columns: str, title: str | None = None, right: Sequence[str] = (), gap: int = 2) -> Table:
+    """Make an empty table that stays readable at 80 columns: no frame, a first column that never breaks."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, gap, 0, 0))
+    for place, name in enumerate(columns):
+        justify: JustifyMethod = "right" if name in right else "left"
+        made.add_column(name, justify=justify, no_wrap=place == 0, overflow="fold", header_style="dim")
+    return made
+
+
+def many(count: int, one: str) -> str:
+    """Print a count and what it counts: `1 record`, `2,000 records`."""
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
 
 
 def as_json(value: Any) -> str:
@@ -74,10 +86,10 @@ def _plain(value: Any) -> object:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def field(console: Console, name: str, value: str | Text) -> None:
+def field(to: Console, name: str, value: str | Text) -> None:
     """Print one indented line, its name in a column of its own; longer text goes on below itself."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=12, style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     grid.add_row(f"  {name}", Text(value) if isinstance(value, str) else value)
-    console.print(grid)
+    to.print(grid)

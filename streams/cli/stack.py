@@ -21,7 +21,9 @@ def server(settings: Settings, console: Console | None = None) -> KafkaServer:
     if console is None:
         return KafkaServer(settings.state_dir, settings.cache_dir / "jars")
     return KafkaServer(
-        settings.state_dir, settings.cache_dir / "jars", on_progress=lambda text: console.print(f"[dim]{text}[/]")
+        settings.state_dir,
+        settings.cache_dir / "jars",
+        on_progress=lambda text: console.print(f"[dim]{text}[/]"),
     )
 
 
@@ -34,8 +36,14 @@ def up() -> None:
 
 
 def down() -> None:
-    """Stop what `up` started here; data stay."""
-    server(Settings(), Console()).down()
+    """Stop what `up` and `demo` started here; data stay."""
+    for settings in (Settings(), demo_settings(Settings())):
+        server(settings, Console()).down()
+
+
+def demo_settings(settings: Settings) -> Settings:
+    """Settings of the demo: its own folder, and always the Kafka of this machine."""
+    return settings.model_copy(update={"state_dir": settings.state_dir / "demo", "brokers": None})
 
 
 def status() -> None:
@@ -45,7 +53,13 @@ def status() -> None:
     table = Table("server", "health", "address", "pid", "up for", "data", "log")
     uptime = "" if found.uptime is None else f"{found.uptime:.0f} s"
     table.add_row(
-        "kafka", found.health, str(found.endpoint or ""), str(found.pid or ""), uptime, str(found.data), str(found.log)
+        "kafka",
+        found.health,
+        str(found.endpoint or ""),
+        str(found.pid or ""),
+        uptime,
+        str(found.data),
+        str(found.log),
     )
     console.print(table)
     if found.reason:

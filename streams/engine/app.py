@@ -2,7 +2,7 @@
 
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faust
 
@@ -44,15 +44,14 @@ def build(spec: Spec, settings: Settings, web_port: int, datadir: Path) -> faust
         loghandlers=[],
     )
     app.transport = CutTransport(spec, app.conf.broker_consumer, app)
-    raw = faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    raw: Any = faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
     source = app.topic(*spec.sources, schema=raw)
 
     @app.agent(source, name=spec.app)
     async def line(cuts: Any) -> None:
         async for event in cuts.events():
             cut: Cut = event.value
-            consumer: CutConsumer = app.consumer
-            await consumer.handle(cut)
+            await cast(CutConsumer, app.consumer).handle(cut)
 
     return app
 

@@ -15,7 +15,6 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
-from mode import Service
 
 from streams import events
 from streams.engine.control import ControlReader
@@ -32,7 +31,7 @@ _EX_SOFTWARE: Final = 70
 
 
 def end_worker(error: BaseException) -> None:
-    """End the process at once: nothing that is not committed is visible, and a half-stopped worker is worse."""
+    """End the process at once: nothing uncommitted is visible, and a half-stopped worker is worse."""
     _log.critical(events.WORKER_FAILED, error=str(error), error_kind=type(error).__name__, exc_info=error)
     os._exit(_EX_SOFTWARE)
 
@@ -62,7 +61,7 @@ class CutConsumer(driver.Consumer):
         self.control = ControlReader(self.spec.client)
         self.lines = {}
         self._kept: dict[int, Line] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[None]] = set()
         self._fenced_since: dict[int, float] = {}
         self._committed: dict[TP, int] = {}
 
@@ -92,7 +91,7 @@ class CutConsumer(driver.Consumer):
             _log.info(events.LINE_DROPPED, partition=partition)
         slots = asyncio.Semaphore(_TAKEOVERS_AT_ONCE)
         for partition in sorted(owned - self.lines.keys()):
-            self._start(self._take_over(partition, slots, self.app.consumer_generation_id))
+            self._begin(self._take_over(partition, slots, self.app.consumer_generation_id))
 
     async def _take_over(self, partition: int, slots: asyncio.Semaphore, generation: int) -> None:
         try:
@@ -105,19 +104,21 @@ class CutConsumer(driver.Consumer):
             if generation != self.app.consumer_generation_id:
                 self._kept[partition] = line
                 return
-            await self._thread.seek_wait({TP(topic, partition): at for topic, at in line.next_offsets.items()})
+            await self._thread.seek_wait(
+                {TP(topic, partition): at for topic, at in line.next_offsets.items()}
+            )
             self.lines[partition] = line
         except Exception as error:
             end_worker(error)
 
     async def wait_empty(self) -> None:
         """Wait until no commit and no take-over is under way, at most 20 s."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=_DRAIN_S)
+        if self._under_way:
+            await asyncio.wait(set(self._under_way), timeout=_DRAIN_S)
 
     # Cuts
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # type: ignore[override]
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Fetch what the lines want and yield a message for every line that has cause for a cut."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
@@ -147,7 +148,9 @@ class CutConsumer(driver.Consumer):
             return
         most = self.spec.cut_records * len(wanted)
         try:
-            found: Mapping[Any, list[Any]] = await self._thread.call_thread(self._fetch, wanted, timeout, most)
+            found: Mapping[Any, list[Any]] = await self._thread.call_thread(
+                self._fetch_wanted, wanted, timeout, most
+            )
         except NoOffsetForPartitionError:
             return  # of the moment between assignment and seek; the seek has been made
         except KafkaError as error:
@@ -158,7 +161,7 @@ class CutConsumer(driver.Consumer):
             if line is not None and line is self.lines.get(tp.partition):
                 line.buffer(tp.topic, records)
 
-    async def _fetch(self, wanted: set[TP], timeout: float, most: int) -> Mapping[Any, list[Any]]:
+    async def _fetch_wanted(self, wanted: set[TP], timeout: float, most: int) -> Mapping[Any, list[Any]]:
         """Runs in the consumer's thread."""
         return cast(
             Mapping[Any, list[Any]],
@@ -167,13 +170,25 @@ class CutConsumer(driver.Consumer):
 
     def _message(self, cut: Cut, generation: int) -> tuple[TP, ConsumerMessage]:
         tp = TP(self.spec.sources[0], cut.partition)
+        content: Any = cut  # Faust hands a message's value on as it is
         message = ConsumerMessage(
-            tp.topic, tp.partition, cut.number, cut.now / 1000, 0, (), b"", cut, None, 0, 0, tp,
+            tp.topic,
+            tp.partition,
+            cut.number,
+            cut.now / 1000,
+            0,
+            None,
+            b"",
+            content,
+            None,
+            0,
+            0,
+            tp,
             generation_id=generation,
-        )  # fmt: skip
+        )
         return tp, message
 
-    async def _drain_messages(self, fetcher: Service) -> None:
+    async def _drain_messages(self, fetcher: Any) -> None:
         while not (self._stopped.is_set() or fetcher._stopped.is_set()):
             await self.sleep(0)
             async for _, message in self.getmany(timeout=1.0):
@@ -191,14 +206,14 @@ class CutConsumer(driver.Consumer):
         except Exception as error:
             end_worker(error)
             return
-        self._start(self._commit(line, cut, handled))
+        self._begin(self._finish(line, cut, handled))
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
-    async def _commit(self, line: Line, cut: Cut, handled: Handled) -> None:
+    async def _finish(self, line: Line, cut: Cut, handled: Handled) -> None:
         try:
             await asyncio.to_thread(line.commit, cut, handled)
             line.in_flight = None
@@ -236,7 +251,10 @@ class CutConsumer(driver.Consumer):
         if not news or self.app.rebalancing:
             return True
         try:
-            await self._thread.call_thread(self._thread._ensure_consumer().commit, {TopicPartition(*tp): offset for tp, offset in news.items()})
+            await self._thread.call_thread(
+                self._thread._ensure_consumer().commit,
+                {TopicPartition(*tp): offset for tp, offset in news.items()},
+            )
             self._committed.update(news)
         except KafkaError as error:
             _log.info(events.OFFSETS_NOT_COMMITTED, error=str(error))
@@ -259,5 +277,3 @@ class CutTransport(driver.Transport):
     def __init__(self, spec: Spec, url: Iterable[Any], app: Any) -> None:
         super().__init__(list(url), app)
         self.spec = spec
-
-

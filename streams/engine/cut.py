@@ -101,7 +101,7 @@ class Handled:
 
 
 class Handler(Protocol):
-    """The pure middle of a line: a cut and its table in, outputs and rows out. Reads no clock, writes nothing."""
+    """The pure middle of a line: a cut and its table in, outputs and rows out; no clock, no writes."""
 
     dtype: np.dtype
     policy: str

@@ -45,7 +45,9 @@ class Entry:
 
     def encode(self) -> bytes:
         """Wire format of decide.journal."""
-        return codec.encode(topics.JOURNAL.name, vars(self) | {"topics": [vars(tally) for tally in self.topics]})
+        return codec.encode(
+            topics.JOURNAL.name, vars(self) | {"topics": [vars(tally) for tally in self.topics]}
+        )
 
     @classmethod
     def decode(cls, value: bytes) -> "Entry":

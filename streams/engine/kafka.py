@@ -9,7 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from schemas.settings import Settings
 
 _TIMEOUT_S: Final = 30.0
-# `consume` waits its whole timeout unless it is full, so it is short and the end-of-partition event ends the read.
+# `consume` waits its whole timeout unless it is full, so it is short; the end-of-partition event ends a read.
 _POLL_S: Final = 0.05
 _BATCH: Final = 10_000
 
@@ -28,7 +28,7 @@ class Client:
     @classmethod
     def of(cls, settings: Settings, brokers: str) -> "Client":
         """Client configuration of a deployment."""
-        security = {"security.protocol": settings.security}
+        security: dict[str, str] = {"security.protocol": settings.security}
         if settings.security.startswith("SASL"):
             password = settings.sasl_password.get_secret_value() if settings.sasl_password else ""
             security |= {
@@ -75,15 +75,19 @@ class Record:
 
 def record_of(message: Message) -> Record:
     """The record that a confluent-kafka message holds."""
-    key, value = message.key(), message.value()
-    headers = tuple((name, bytes(v) if v is not None else b"") for name, v in message.headers() or ())
+    headers: Any = message.headers() or ()
     return Record(
-        message.offset(),
+        message.offset() or 0,
         message.timestamp()[1],
-        key if key is None or isinstance(key, bytes) else key.encode(),
-        value if value is None or isinstance(value, bytes) else value.encode(),
-        headers,
+        bytes_of(message.key()),
+        bytes_of(message.value()),
+        tuple((name, bytes_of(value) or b"") for name, value in headers),
     )
+
+
+def bytes_of(part: str | bytes | None) -> bytes | None:
+    """A key or value as bytes; confluent-kafka's types allow text, its consumer never gives it."""
+    return part.encode() if isinstance(part, str) else part
 
 
 def bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
@@ -121,7 +125,9 @@ def read_batches(
             return
 
 
-def read_all(consumer: Consumer, topic: str, partition: int, start: int = OFFSET_BEGINNING) -> Iterator[Record]:
+def read_all(
+    consumer: Consumer, topic: str, partition: int, start: int = OFFSET_BEGINNING
+) -> Iterator[Record]:
     """Every committed record of one partition from `start` to its stable end."""
     for batch in read_batches(consumer, topic, partition, start):
         yield from map(record_of, batch)

@@ -42,7 +42,9 @@ class Line:
     `take_over` blocks and runs off the event loop, as does `commit`; all else is quick.
     """
 
-    def __init__(self, spec: Spec, partition: int, store: Store, entry: Entry | None, offsets: Mapping[str, int]) -> None:
+    def __init__(
+        self, spec: Spec, partition: int, store: Store, entry: Entry | None, offsets: Mapping[str, int]
+    ) -> None:
         self.spec = spec
         self.partition = partition
         self.store = store
@@ -71,14 +73,18 @@ class Line:
             last = journal.last_entry(consumer, partition)
             entry = last[0] if last else None
             store: Store = SlabStore(spec.handler.dtype)
-            if kept is not None and (kept.entry.number if kept.entry else 0) == (entry.number if entry else 0):
+            if kept is not None and (kept.entry.number if kept.entry else 0) == (
+                entry.number if entry else 0
+            ):
                 store, applied = kept.store, 0
             else:
                 applied = recovery.recover(consumer, spec.changelog, partition, store, check_version)
             earliest = {topic: bounds(consumer, topic, partition) for topic in spec.sources}
         finally:
             consumer.close()
-        offsets = {topic: low for topic, (low, _) in earliest.items()} | (entry.next_offsets() if entry else {})
+        offsets = {topic: low for topic, (low, _) in earliest.items()} | (
+            entry.next_offsets() if entry else {}
+        )
         for topic, (low, high) in earliest.items():
             if not low <= offsets[topic] <= high:
                 raise OffsetOutOfRange(topic, partition, offsets[topic], low, high)
@@ -86,9 +92,13 @@ class Line:
         line.transactions = transactions
         line._reindex(control)
         _log.info(
-            events.LINE_TAKEN_OVER, partition=partition, cut=entry.number if entry else 0, keys=len(store),
-            changelog_records=applied, kept=store is (kept.store if kept else None),
-        )  # fmt: skip
+            events.LINE_TAKEN_OVER,
+            partition=partition,
+            cut=entry.number if entry else 0,
+            keys=len(store),
+            changelog_records=applied,
+            kept=store is (kept.store if kept else None),
+        )
         return line
 
     def _reindex(self, control: Control) -> None:
@@ -145,7 +155,7 @@ class Line:
         return self._plan.peek()
 
     def _follow(self, control: Control, before: int | None, wall: int) -> Cut | None:
-        """Make the next planned cut once its records are here; planned cuts without any effect are passed over."""
+        """Make the next planned cut once its records are here; those without any effect are passed over."""
         while (planned := self._planned()) is not None:
             of_plan = planned.plan_id == control.clock.plan_id
             if of_plan and planned.now is None:
@@ -193,9 +203,15 @@ class Line:
         return out
 
     def _made(
-        self, control: Control, now: int, before: int | None, records: Mapping[str, Sequence[Consumed]],
-        plan_id: str | None, history: bool, wall: int,
-    ) -> Cut:  # fmt: skip
+        self,
+        control: Control,
+        now: int,
+        before: int | None,
+        records: Mapping[str, Sequence[Consumed]],
+        plan_id: str | None,
+        history: bool,
+        wall: int,
+    ) -> Cut:
         if control.version != self._control_seen and self.entry is not None:
             self._reindex(control)
         for topic, some in records.items():
@@ -205,9 +221,17 @@ class Line:
         self._control_seen = control.version
         number = (self.entry.number if self.entry else 0) + 1
         self.in_flight = Cut(
-            self.partition, number, now, now if before is None else before, control, self._plan_offset, plan_id,
-            history, records, dict(self.next_offsets),
-        )  # fmt: skip
+            self.partition,
+            number,
+            now,
+            now if before is None else before,
+            control,
+            self._plan_offset,
+            plan_id,
+            history,
+            records,
+            dict(self.next_offsets),
+        )
         return self.in_flight
 
     # Handling
@@ -219,10 +243,21 @@ class Line:
         """
         pending = self._pending + handled.pending_change
         entry = Entry(
-            cut.partition, cut.number, cut.now, cut.control.version, self.spec.handler.policy, cut.plan_offset,
-            cut.plan_id, cut.history, handled.tallies, handled.decided, handled.withheld, handled.released,
-            handled.dropped, pending,
-        )  # fmt: skip
+            cut.partition,
+            cut.number,
+            cut.now,
+            cut.control.version,
+            self.spec.handler.policy,
+            cut.plan_offset,
+            cut.plan_id,
+            cut.history,
+            handled.tallies,
+            handled.decided,
+            handled.withheld,
+            handled.released,
+            handled.dropped,
+            pending,
+        )
         outputs = handled.outputs
         if handled.rows is not None:
             outputs = outputs + [

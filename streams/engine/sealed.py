@@ -29,7 +29,9 @@ def cuts(spec: Spec, partition: int) -> Iterator[tuple[Cut, Entry]]:
         sources = {topic: _Source(consumer, topic, partition) for topic in spec.sources}
         for entry in _entries(spec.client.reader(), partition):
             if before is None and entry.number != 1:
-                raise NotReplayable(f"the journal of partition {partition} begins at cut {entry.number}, not at 1")
+                raise NotReplayable(
+                    f"the journal of partition {partition} begins at cut {entry.number}, not at 1"
+                )
             nexts = entry.next_offsets()
             records = {topic: sources[topic].until(nexts[topic]) for topic in spec.sources}
             yield _cut(entry, before, control, records), entry
@@ -53,12 +55,21 @@ def replay(spec: Spec, partition: int) -> Iterator[tuple[Cut, Entry, Handled, Sl
         yield cut, entry, handled, store
 
 
-def _cut(entry: Entry, before: Entry | None, control: ControlReader, records: dict[str, list[Consumed]]) -> Cut:
+def _cut(
+    entry: Entry, before: Entry | None, control: ControlReader, records: dict[str, list[Consumed]]
+) -> Cut:
     return Cut(
-        entry.partition, entry.number, entry.now, before.now if before else entry.now,
-        control.at(entry.control_version), entry.plan_offset, entry.plan_id, entry.history, records,
+        entry.partition,
+        entry.number,
+        entry.now,
+        before.now if before else entry.now,
+        control.at(entry.control_version),
+        entry.plan_offset,
+        entry.plan_id,
+        entry.history,
+        records,
         entry.next_offsets(),
-    )  # fmt: skip
+    )
 
 
 def _entries(consumer: Consumer, partition: int) -> Iterator[Entry]:
@@ -75,7 +86,9 @@ class _Source:
     def __init__(self, consumer: Consumer, topic: str, partition: int) -> None:
         low, _ = bounds(consumer, topic, partition)
         if low > 0:
-            raise NotReplayable(f"{topic}/{partition} begins at offset {low}: retention took what came before")
+            raise NotReplayable(
+                f"{topic}/{partition} begins at offset {low}: retention took what came before"
+            )
         self._records: list[Record] = list(read_all(consumer, topic, partition))
         self._place = 0
 

@@ -88,7 +88,7 @@ class SlabStore:
         keys = [self._key_at[slot] for slot in slots.tolist()]
         if None in keys:
             raise KeyError("a slot is not occupied")
-        return keys  # type: ignore[return-value]
+        return keys
 
     def gather(self, slots: np.ndarray) -> np.ndarray:
         """See `Store.gather`."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -71,8 +71,8 @@ class Transactions:
             raise _translated(error) from error
 
     def _produce(self, out: Out) -> None:
-        place = {} if out.partition is None else {"partition": out.partition}
-        headers = list(out.headers)
+        place: Any = {} if out.partition is None else {"partition": out.partition}
+        headers: Any = list(out.headers)
         while True:
             try:
                 self._producer.produce(out.topic, value=out.value, key=out.key, headers=headers, **place)

@@ -39,7 +39,10 @@ def events(start: datetime, end: datetime, households: int | None) -> list[Produ
     scans = _scans(start, end, households)
     baskets = (
         scans.group_by("basket_id", "household_id", "at")
-        .agg((pl.col("sales_value").sum() * 100).round().cast(pl.Int64).alias("amount"), pl.len().alias("items"))
+        .agg(
+            (pl.col("sales_value").sum() * 100).round().cast(pl.Int64).alias("amount"),
+            pl.len().alias("items"),
+        )
         .with_columns(pl.col("amount").clip(0))
     )
     out = [_click(row) for row in scans.iter_rows(named=True)]
@@ -55,13 +58,23 @@ def people(start: datetime, end: datetime, households: int | None) -> list[Produ
     for household in _scans(start, end, households).get_column("household_id").unique().sort().to_list():
         key, granted = _key(household), _share(household, "consent") < _GRANTED
         consent = {
-            "recipient_id": key, "event_id": None, "occurred_at": at, "purpose": "mail",
-            "state": "granted" if granted else "withdrawn", "version": 1, "source": "synthetic",
-        }  # fmt: skip
+            "recipient_id": key,
+            "event_id": None,
+            "occurred_at": at,
+            "purpose": "mail",
+            "state": "granted" if granted else "withdrawn",
+            "version": 1,
+            "source": "synthetic",
+        }
         attributes = {
-            "recipient_id": key, "event_id": None, "occurred_at": at, "zone": _ZONE, "locale": "en-US",
-            "provider": _provider(household), "place": None,
-        }  # fmt: skip
+            "recipient_id": key,
+            "event_id": None,
+            "occurred_at": at,
+            "zone": _ZONE,
+            "locale": "en-US",
+            "provider": _provider(household),
+            "place": None,
+        }
         out.append(Produced(topics.CONSENT.name, key, at, consent))
         out.append(Produced(topics.ATTRIBUTES.name, key, at, attributes))
     return out
@@ -83,20 +96,34 @@ def _scans(start: datetime, end: datetime, households: int | None) -> pl.DataFra
 def _click(row: dict[str, Any]) -> Produced:
     key = _key(row["household_id"])
     fields = {
-        "recipient_id": key, "event_id": f"{row['basket_id']}-{row['line']}", "occurred_at": row["at"], "kind": "view",
-        "product": str(row["product_id"]), "url": None, "device": "other", "place": None, "campaign": None,
+        "recipient_id": key,
+        "event_id": f"{row['basket_id']}-{row['line']}",
+        "occurred_at": row["at"],
+        "kind": "view",
+        "product": str(row["product_id"]),
+        "url": None,
+        "device": "other",
+        "place": None,
+        "campaign": None,
         "dispatch_id": None,
-    }  # fmt: skip
+    }
     return Produced(topics.CLICKS.name, key, row["at"], fields)
 
 
 def _purchase(row: dict[str, Any]) -> Produced:
     key = _key(row["household_id"])
     fields = {
-        "recipient_id": key, "event_id": f"{row['basket_id']}", "occurred_at": row["at"], "amount": row["amount"],
-        "currency": "USD", "items": row["items"], "order_id": str(row["basket_id"]), "place": None,
-        "campaign": None, "dispatch_id": None,
-    }  # fmt: skip
+        "recipient_id": key,
+        "event_id": f"{row['basket_id']}",
+        "occurred_at": row["at"],
+        "amount": row["amount"],
+        "currency": "USD",
+        "items": row["items"],
+        "order_id": str(row["basket_id"]),
+        "place": None,
+        "campaign": None,
+        "dispatch_id": None,
+    }
     return Produced(topics.PURCHASES.name, key, row["at"], fields)
 
 
@@ -106,9 +133,14 @@ def _withdrawals(scans: pl.DataFrame) -> Iterator[Produced]:
         if _share(household, "consent") < _GRANTED and _share(household, "withdraws") < _WITHDRAWS:
             at = _millis(FIRST) + int(_share(household, "when") * (_millis(LAST) - _millis(FIRST)))
             fields = {
-                "recipient_id": _key(household), "event_id": None, "occurred_at": at, "purpose": "mail",
-                "state": "withdrawn", "version": 2, "source": "synthetic",
-            }  # fmt: skip
+                "recipient_id": _key(household),
+                "event_id": None,
+                "occurred_at": at,
+                "purpose": "mail",
+                "state": "withdrawn",
+                "version": 2,
+                "source": "synthetic",
+            }
             yield Produced(topics.CONSENT.name, _key(household), at, fields)
 
 

@@ -24,9 +24,12 @@ def producer(client: Client) -> Producer:
     """The producer that the producers' guide recommends: idempotent, and with Java's partitioner."""
     return Producer(
         client.config(
-            enable_idempotence=True, partitioner="murmur2_random", compression_type="lz4", linger_ms=20,
+            enable_idempotence=True,
+            partitioner="murmur2_random",
+            compression_type="lz4",
+            linger_ms=20,
             queue_buffering_max_messages=500_000,
-        )  # fmt: skip
+        )
     )
 
 
@@ -43,7 +46,9 @@ class History:
     _failed: KafkaError | None = None
     _places: dict[tuple[str, int], list[int]] = field(default_factory=lambda: defaultdict(list))
 
-    def load(self, events: Sequence[Produced], first_hour: int, last_hour: int, progress: Progress) -> list[int]:
+    def load(
+        self, events: Sequence[Produced], first_hour: int, last_hour: int, progress: Progress
+    ) -> list[int]:
         """Produce the events and the plan; returns the plan's end offset per partition.
 
         Raises `KafkaUnavailable` if any record was not delivered: the plan is not written then.
@@ -79,7 +84,9 @@ class History:
     def _flush(self, sender: Producer) -> None:
         left = sender.flush(_FLUSH_S)
         if self._failed is not None or left:
-            raise KafkaUnavailable(f"{left} records were not delivered: {self._failed}; load again into a fresh stack")
+            raise KafkaUnavailable(
+                f"{left} records were not delivered: {self._failed}; load again into a fresh stack"
+            )
 
     def _plan(
         self, sender: Producer, hours: dict[tuple[str, int], list[int]], first_hour: int, last_hour: int
@@ -105,13 +112,22 @@ class History:
 
     def _entry(self, sender: Producer, partition: int, now: int | None, next_offsets: dict[str, int]) -> None:
         entry: dict[str, Any] = {
-            "plan_id": self.plan_id, "now": now, "history": True, "next_offsets": next_offsets,
-        }  # fmt: skip
+            "plan_id": self.plan_id,
+            "now": now,
+            "history": True,
+            "next_offsets": next_offsets,
+        }
         self._send(sender, topics.PLAN.name, b"", codec.encode(topics.PLAN.name, entry), partition)
 
 
 def live(
-    client: Client, events: Sequence[Produced], origin: int, wall: int, speed: float, until: int, progress: Progress
+    client: Client,
+    events: Sequence[Produced],
+    origin: int,
+    wall: int,
+    speed: float,
+    until: int,
+    progress: Progress,
 ) -> int:
     """Produce events when the scaled clock reaches their times; returns how many.
 
@@ -131,7 +147,12 @@ def live(
         due = sent
         while due < len(events) and events[due].at <= min(now, until):
             event = events[due]
-            sender.produce(event.topic, codec.encode(event.topic, event.fields), event.key.encode(), on_delivery=delivered)
+            sender.produce(
+                event.topic,
+                codec.encode(event.topic, event.fields),
+                event.key.encode(),
+                on_delivery=delivered,
+            )
             due += 1
         sender.poll(0.02)
         progress(due - sent)

@@ -31,7 +31,9 @@ def differences(client: Client, policy: Policy, partitions: int) -> list[str]:
         expected_recalls: list[dict[str, Any]] = []
         for partition in range(partitions):
             sources = {
-                topic.name: [_reference(topic.name, partition, r) for r in read_all(consumer, topic.name, partition)]
+                topic.name: [
+                    _reference(topic.name, partition, r) for r in read_all(consumer, topic.name, partition)
+                ]
                 for topic in topics.SOURCES
             }
             journal = [
@@ -41,7 +43,11 @@ def differences(client: Client, policy: Policy, partitions: int) -> list[str]:
             reference, results = recompute(policy, partition, partitions, sources, journal, control)
             out += _fates(partition, journal, [result.fates for result in results])
             out += _rows(partition, rows(client, partition), reference.rows(partition))
-            expected = [(entry["number"], who, body) for entry, r in zip(journal, results, strict=True) for who, body in r.audit]
+            expected = [
+                (entry["number"], who, body)
+                for entry, r in zip(journal, results, strict=True)
+                for who, body in r.audit
+            ]
             out += _audit(partition, consumer, expected)
             expected_commands += [command for result in results for command in result.commands]
             expected_recalls += [recall for result in results for recall in result.recalls]
@@ -98,12 +104,15 @@ def _reference(topic: str, partition: int, record: Record) -> RefRecord:
     )
 
 
-def _fates(partition: int, journal: list[dict[str, Any]], expected: list[dict[str, dict[str, int]]]) -> Iterator[str]:
+def _fates(
+    partition: int, journal: list[dict[str, Any]], expected: list[dict[str, dict[str, int]]]
+) -> Iterator[str]:
     for entry, fates in zip(journal, expected, strict=True):
         for tally in entry["topics"]:
             found = {name: tally[name] for name in fates[tally["topic"]]}
             if found != fates[tally["topic"]]:
-                yield f"cut {partition}/{entry['number']} {tally['topic']}: {found}, expected {fates[tally['topic']]}"
+                wanted = fates[tally["topic"]]
+                yield f"cut {partition}/{entry['number']} {tally['topic']}: {found}, expected {wanted}"
 
 
 def _rows(partition: int, found: dict[str, bytes], expected: dict[str, bytes]) -> Iterator[str]:
@@ -120,7 +129,11 @@ def _fields(found: bytes, expected: bytes) -> str:
     from schemas.profile import ROW
 
     a, b = (np.frombuffer(value, ROW)[0] for value in (found, expected))
-    return ", ".join(f"{name}: {a[name]} not {b[name]}" for name in ROW.names or () if a[name].tobytes() != b[name].tobytes())
+    return ", ".join(
+        f"{name}: {a[name]} not {b[name]}"
+        for name in ROW.names or ()
+        if a[name].tobytes() != b[name].tobytes()
+    )
 
 
 def _audit(partition: int, consumer: Consumer, expected: list[tuple[int, str, dict[str, Any]]]) -> list[str]:
@@ -133,7 +146,11 @@ def _audit(partition: int, consumer: Consumer, expected: list[tuple[int, str, di
 
 
 def _comparable(body: dict[str, Any]) -> dict[str, Any]:
-    return {key: str(v) if key == "reason" and v is not None else v for key, v in body.items() if key not in _UNCOMPARED | {"kind"}}
+    return {
+        key: str(v) if key == "reason" and v is not None else v
+        for key, v in body.items()
+        if key not in _UNCOMPARED | {"kind"}
+    }
 
 
 def _sets(what: str, found: list[Any], expected: list[Any]) -> list[str]:
@@ -144,7 +161,9 @@ def _sets(what: str, found: list[Any], expected: list[Any]) -> list[str]:
     from collections import Counter
 
     a, b = Counter(left), Counter(right)
-    return [f"{what}: unexpected {text}" for text in (a - b).elements()] + [f"{what}: missing {text}" for text in (b - a).elements()]
+    return [f"{what}: unexpected {text}" for text in (a - b).elements()] + [
+        f"{what}: missing {text}" for text in (b - a).elements()
+    ]
 
 
 def _ordered(value: Any) -> Any:

@@ -1,0 +1,64 @@
+"""Workers as child processes of a command, for as long as the command needs them."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra.embedded.process import tail
+from schemas.settings import Settings
+
+_DRAIN_S = 30.0
+
+
+class WorkerDied(RuntimeError):
+    """A worker ended by itself; the message has the end of its log."""
+
+
+class Workers:
+    """Running children and their logs."""
+
+    def __init__(self, children: Mapping[Path, subprocess.Popen[bytes]]) -> None:
+        self._children = children
+
+    def check(self) -> None:
+        """Raise `WorkerDied` if any has ended."""
+        for log, child in self._children.items():
+            if child.poll() is not None:
+                raise WorkerDied(
+                    f"a worker ended with exit status {child.returncode}. The end of {log}:\n{tail(log)}"
+                )
+
+
+@contextmanager
+def running(settings: Settings, count: int) -> Iterator[Workers]:
+    """Run `count` DECIDE workers; at the end they are told to drain, and after 30 s ended."""
+    folder = settings.state_dir / "workers"
+    folder.mkdir(parents=True, exist_ok=True)
+    children: dict[Path, subprocess.Popen[bytes]] = {}
+    try:
+        for number in range(count):
+            log = folder / f"decide-{number}.log"
+            with log.open("wb") as out:
+                children[log] = subprocess.Popen(  # noqa: S603 - our own command line
+                    [sys.executable, "-m", "streams.cli.main", "run", "decide"],
+                    env=os.environ
+                    | {"OPPORTUNE_STATE_DIR": str(settings.state_dir.absolute()), "OPPORTUNE_WEB_PORT": "0"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                )
+        yield Workers(children)
+    finally:
+        for child in children.values():
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+        for child in children.values():
+            try:
+                child.wait(_DRAIN_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()

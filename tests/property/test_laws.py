@@ -1,0 +1,74 @@
+"""The laws that make a live line, a killed one and a replayed one the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.profile import ROW
+from streams.engine.cut import Cut, Handled
+from streams.engine.store import NEVER, SlabStore
+from tests.reference.rules import Reference
+from tests.support.cuts import PARTITIONS, POLICY, Fast, bodies, changelog, for_reference, split, stories
+from tests.support.pipeline import _comparable, _ordered
+
+
+def _said(handled: list[Handled]) -> Counter[str]:
+    return Counter(repr(_ordered((who, body))) for h in handled for who, body in bodies(h))
+
+
+@given(stories(), st.data())
+def test_a_cut_split_anywhere_gives_the_same_rows_and_decisions(cuts: list[Cut], data: st.DataObject) -> None:
+    whole, parts = Fast(), Fast()
+    for cut in cuts:
+        count = sum(len(records) for records in cut.records.values())
+        first, second = split(cut, data.draw(st.integers(0, count)))
+        told = _said([whole.handle(cut)])
+        assert _said([parts.handle(first), parts.handle(second)]) == told
+        assert parts.rows() == whole.rows()
+        assert parts.due() == whole.due()
+
+
+@given(stories())
+def test_handling_a_stored_cut_again_gives_the_same_outputs(cuts: list[Cut]) -> None:
+    fast = Fast()
+    for cut in cuts:
+        once = fast.decider.handle(cut, fast.store)
+        again = fast.decider.handle(cut, fast.store)
+        assert once.outputs == again.outputs
+        assert changelog(once) == changelog(again)
+        assert once.tallies == again.tallies
+        once.apply(fast.store)
+
+
+@given(stories())
+def test_a_recovered_table_equals_the_live_one_byte_by_byte_and_in_when_rows_are_due(cuts: list[Cut]) -> None:
+    live = Fast()
+    compacted: dict[bytes, bytes] = {}
+    for cut in cuts:
+        compacted |= changelog(live.handle(cut))
+    recovered = Fast()
+    rows = np.frombuffer(b"".join(compacted.values()), ROW)
+    recovered.store = SlabStore(ROW)
+    recovered.store.put_many(list(compacted), rows, np.full(len(rows), NEVER))
+    assert recovered.rows() == live.rows()
+    for slots, _, some in recovered.store.batches():
+        recovered.store.set_due(slots, recovered.decider.due_at(some, cuts[-1].now, cuts[-1].control))
+    assert recovered.due() == live.due()
+
+
+@given(stories())
+def test_the_columns_decide_as_the_plain_reference_does(cuts: list[Cut]) -> None:
+    fast, plain = Fast(), Reference(POLICY, PARTITIONS)
+    for cut in cuts:
+        handled, expected = fast.handle(cut), plain.handle(for_reference(cut))
+        told = Counter(repr(_ordered((who, _comparable(body)))) for who, body in bodies(handled))
+        wanted = Counter(repr(_ordered((who, _comparable(body)))) for who, body in expected.audit)
+        assert told == wanted
+        assert fast.rows() == plain.rows(0)
+        for tally in handled.tallies:
+            fates = expected.fates[tally.topic]
+            assert {name: getattr(tally, name) for name in fates} == fates

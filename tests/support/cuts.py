@@ -1,0 +1,318 @@
+"""Cuts made by hand or by Hypothesis, without Kafka, and both readings of the rules run over them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+import infra
+from schemas import codec, ids, policy, topics
+from schemas.policy import Campaign, Policy, Segment
+from schemas.profile import DAY_MS, HOUR_MS, MINUTE_MS
+from schemas.units import Milliseconds
+from streams.agents.decide import Decider
+from streams.engine.control import Control
+from streams.engine.cut import Consumed, Cut, Handled
+from streams.engine.kafka import Record
+from streams.engine.partitioner import partition_of
+from streams.engine.store import SlabStore
+from tests.reference.cuts import RefCut, RefRecord
+from tests.reference.recompute import cut_order
+
+PARTITIONS = 3
+PACKAGED = policy.load(Path(infra.__file__).parent / "policy")
+START = 1_488_326_400_000 + 3 * DAY_MS  # 2017-03-04, eight days before daylight saving begins in New York
+
+
+def _campaign(number: int, trigger: dict[str, str], expiry: str, audience: str | None = None) -> Campaign:
+    return Campaign.model_validate(
+        {
+            "number": number,
+            "name": f"campaign_{number}",
+            "version": 1,
+            "doc": "For tests.",
+            "trigger": trigger,
+            "audience": audience,
+            "template": "none",
+            "cooldown": "90 min",
+            "expiry": expiry,
+        }
+    )
+
+
+def _segment(number: int, name: str, where: str) -> Segment:
+    return Segment(number=number, name=name, where=where, doc="For tests.")
+
+
+# Eager: low thresholds, short cooldowns, so that a short story holds many decisions of every outcome.
+POLICY = Policy(
+    segments=(
+        _segment(0, "viewers", "views_6h >= 1"),
+        _segment(1, "buyers", "purchases_7d >= 1 AND revenue_7d > 0"),
+        _segment(5, "idle", "hours_since_view >= 2"),
+        _segment(9, "busy", "views_48h + clicks_24h >= 4 OR opens_1h > 0 OR searches_30d > 1"),
+        _segment(64, "old", "hours_since_first > 100 AND hours_since_first <= 900"),
+    ),
+    campaigns=(
+        _campaign(0, {"enter": "viewers"}, "30 h"),
+        _campaign(1, {"leave": "viewers"}, "90 h"),
+        _campaign(2, {"event": "purchase"}, "48 h", "busy"),
+        _campaign(3, {"enter": "idle"}, "20 h"),
+        _campaign(63, {"event": "click"}, "60 h"),
+    ),
+    contact=PACKAGED.contact.model_copy(update={"cap": 2, "cap_window": Milliseconds.parse("7 h")}),
+    send_time=PACKAGED.send_time.model_copy(
+        update={"thin_history": 2.0, "kappa_week": 4.0, "kappa_day": 2.0}
+    ),
+)
+HOME = [name for name in (f"r{i}" for i in range(40)) if partition_of(name.encode(), PARTITIONS) == 0][:4]
+AWAY = next(name for name in (f"r{i}" for i in range(40)) if partition_of(name.encode(), PARTITIONS) != 0)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One record to be: topic, fields, how long before the cut it occurred, how its bytes are spoilt."""
+
+    topic: str
+    who: str
+    ago: int
+    fields: dict[str, Any]
+    tick: int = 0  # added to the timestamp of the record before
+    spoil: str = ""
+
+
+@dataclass
+class World:
+    """A partition that grows: offsets and timestamps go on from cut to cut."""
+
+    now: int = START
+    before: int | None = None
+    number: int = 0
+    offsets: dict[str, int] = field(default_factory=lambda: {t.name: 0 for t in topics.SOURCES})
+    timestamp: int = 1_000
+
+    def cut(self, gap: int, planned: Sequence[Planned], paused: bool = False, history: bool = False) -> Cut:
+        """The next cut, `gap` ms after the last, with these records."""
+        self.before, self.now = (self.now if self.number else None), self.now + gap
+        self.number += 1
+        records: dict[str, list[Consumed]] = {topic.name: [] for topic in topics.SOURCES}
+        for plan in planned:
+            self.timestamp += plan.tick
+            key, value, headers = encoded(plan, self.now)
+            records[plan.topic].append(Record(self.offsets[plan.topic], self.timestamp, key, value, headers))
+            self.offsets[plan.topic] += 1
+        before = self.now if self.before is None else self.before
+        control = Control(version=self.number if paused else 0, paused=paused)
+        return Cut(0, self.number, self.now, before, control, 0, None, history, records, dict(self.offsets))
+
+
+def encoded(plan: Planned, now: int) -> tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]:
+    """Key, value and headers of a planned record."""
+    fields = {"recipient_id": plan.who, "event_id": None, "occurred_at": now - plan.ago, **plan.fields}
+    value: bytes | None = codec.encode(plan.topic, fields)
+    key: bytes | None = plan.who.encode()
+    headers: tuple[tuple[str, bytes], ...] = ()
+    if plan.spoil == "truncated":
+        value = codec.encode(plan.topic, fields)[:-3]
+    elif plan.spoil == "schema":
+        value = b"\x00\x00\x00\x27\x0f" + b"unknown"
+    elif plan.spoil == "header":
+        value = b"{}"
+    elif plan.spoil == "trailing":
+        value = codec.encode(plan.topic, fields) + b"\x00"
+    elif plan.spoil == "nothing":
+        value = None
+    elif plan.spoil == "key":
+        key = b"somebody-else"
+    elif plan.spoil == "keyless":
+        key = None
+    elif plan.spoil == "oversized":
+        value = b"\x00" * (topics.MAX_RECORD_BYTES + 1)
+    elif plan.spoil == "rekeyed":
+        headers = (
+            ("origin-topic", plan.topic.encode()),
+            ("origin-partition", b"2"),
+            ("origin-offset", b"77"),
+            ("rekeyed", b"1"),
+        )
+    return key, value, headers
+
+
+class Fast:
+    """The columnar reading."""
+
+    def __init__(self) -> None:
+        self.decider = Decider(POLICY, PARTITIONS)
+        self.store = SlabStore(self.decider.dtype)
+
+    def handle(self, cut: Cut) -> Handled:
+        """Handle a cut and apply it, as a line does."""
+        for slots, _, rows in self.store.batches():
+            self.store.set_due(slots, self.decider.due_at(rows, cut.before, cut.control))
+        handled = self.decider.handle(cut, self.store)
+        handled.apply(self.store)
+        return handled
+
+    def rows(self) -> dict[str, bytes]:
+        """Rows by recipient."""
+        return {
+            key.decode(): rows[i].tobytes()
+            for _, keys, rows in self.store.batches()
+            for i, key in enumerate(keys)
+        }
+
+    def dispatches(self) -> list[tuple[str, str]]:
+        """Recipients and dispatch ids of sends that wait or are released."""
+        return [
+            (key.decode(), ids.dispatch_id(uuid.UUID(bytes=bytes(send["decision"])), "mail"))
+            for _, keys, rows in self.store.batches()
+            for key, row in zip(keys, rows, strict=True)
+            for send in row["pending"][row["pending"]["state"] > 0]
+        ]
+
+    def due(self) -> dict[str, int]:
+        """When each recipient is due."""
+        return {
+            key.decode(): int(self.store._due_at[slot])
+            for slots, keys, _ in self.store.batches()
+            for slot, key in zip(slots.tolist(), keys, strict=True)
+        }
+
+
+def for_reference(cut: Cut) -> RefCut:
+    """The same cut as the reference wants it."""
+    sources = {
+        topic: [RefRecord(topic, 0, r.offset, r.key, r.value, dict(r.headers), r.timestamp) for r in records]
+        for topic, records in cut.records.items()
+    }
+    start = dict.fromkeys(sources, 0)
+    return RefCut(
+        0,
+        cut.number,
+        cut.now,
+        cut.before,
+        cut.control.version,
+        cut.control.paused,
+        cut.history,
+        cut_order(sources, start, {topic: 1 << 60 for topic in sources}),
+    )
+
+
+def split(cut: Cut, at: int) -> tuple[Cut, Cut]:
+    """A cut in two with the same `now`: the first `at` records in cut order, and the rest."""
+    order = [(r.topic, r.offset) for r in for_reference(cut).records]
+    first = set(order[:at])
+    left = {t: [r for r in rs if (t, r.offset) in first] for t, rs in cut.records.items()}
+    right = {t: [r for r in rs if (t, r.offset) not in first] for t, rs in cut.records.items()}
+    return replace(cut, records=left), replace(cut, before=cut.now, records=right)
+
+
+_AGO = st.one_of(
+    st.integers(0, 30 * MINUTE_MS),
+    st.integers(0, 60 * HOUR_MS),
+    st.integers(0, 36 * DAY_MS),
+    st.integers(-6 * MINUTE_MS, 0),
+)
+_EVENT_IDS = st.one_of(st.none(), st.sampled_from([f"e{i}" for i in range(16)]))
+_SPOILT = st.sampled_from(
+    ["truncated", "schema", "header", "trailing", "nothing", "key", "keyless", "oversized", "rekeyed"]
+)
+
+
+@st.composite
+def planned(draw: st.DrawFn, dispatches: Sequence[tuple[str, str]] = ()) -> Planned:
+    """One record: mostly behaviour of a few recipients, now and then anything else that can come.
+
+    `dispatches` are recipients and ids of sends that wait or are released.
+    """
+    topic = draw(
+        st.sampled_from(
+            [topics.CLICKS.name] * 6
+            + [topics.PURCHASES.name] * 4
+            + [topics.CONSENT.name, topics.CONSENT.name, topics.ATTRIBUTES.name, topics.DELIVERY.name]
+        )
+    )
+    who = draw(st.sampled_from(HOME * 3 + [AWAY]))
+    spoil = draw(st.one_of(*[st.just("")] * 9, _SPOILT))
+    fields: dict[str, Any]
+    if topic == topics.CLICKS.name:
+        kinds = ["view"] * 4 + ["click", "scroll", "search", "cart", "open"]
+        fields = {"kind": draw(st.sampled_from(kinds)), "event_id": draw(_EVENT_IDS)}
+    elif topic == topics.PURCHASES.name:
+        fields = {"amount": draw(st.sampled_from([0, 1, 2_500, 25_000, -1])), "event_id": draw(_EVENT_IDS)}
+    elif topic == topics.CONSENT.name:
+        fields = {
+            "purpose": draw(st.sampled_from(["mail", "mail", "profiling"])),
+            "state": draw(st.sampled_from(["granted", "granted", "withdrawn"])),
+            "version": draw(st.integers(0, 6)),
+        }
+    elif topic == topics.ATTRIBUTES.name:
+        zones = [None, "America/New_York", "Asia/Kolkata", "Pacific/Auckland", "Nowhere/At_All"]
+        fields = {
+            "zone": draw(st.sampled_from(zones)),
+            "locale": "en-US",
+            "provider": draw(st.sampled_from([None, "gmail"])),
+            "place": None,
+        }
+    else:
+        kinds = ["sent", "sent", "delivered", "bounced", "complained", "deferred", "expired"]
+        fields = {
+            "dispatch_id": draw(st.sampled_from([None, "nobody's"])),
+            "kind": draw(st.sampled_from(kinds)),
+            "permanent": draw(st.booleans()),
+        }
+        if dispatches and draw(st.integers(0, 3)):
+            who, fields["dispatch_id"] = draw(st.sampled_from(dispatches))
+    return Planned(topic, who, draw(_AGO), fields, draw(st.integers(-2, 3)), spoil)
+
+
+GAPS = st.one_of(
+    st.integers(0, MINUTE_MS),
+    *[st.integers(0, 4 * HOUR_MS)] * 4,
+    st.integers(HOUR_MS, 30 * HOUR_MS),
+    st.integers(DAY_MS, 40 * DAY_MS),
+)
+
+
+@st.composite
+def stories(draw: st.DrawFn, most: int = 12) -> list[Cut]:
+    """A few cuts of one partition, beginning with consent for most recipients."""
+    world, shadow = World(), Fast()
+    grants = [
+        Planned(topics.CONSENT.name, who, 0, {"purpose": "mail", "state": "granted", "version": 1})
+        for who in HOME[:3]
+    ]
+    cuts = [world.cut(0, grants + draw(st.lists(planned(), max_size=12)))]
+    for _ in range(draw(st.integers(1, most))):
+        shadow.handle(cuts[-1])
+        burst = draw(st.lists(planned(shadow.dispatches()), max_size=16))
+        if draw(st.integers(0, 9)) == 0:  # a hot recipient, enough to saturate a counter
+            burst += [Planned(topics.CLICKS.name, HOME[0], 0, {"kind": "view"})] * draw(
+                st.sampled_from([30, 260])
+            )
+        cuts.append(world.cut(draw(GAPS), burst, draw(st.integers(0, 6)) == 0, draw(st.integers(0, 3)) == 0))
+    return cuts
+
+
+def bodies(handled: Handled) -> list[tuple[str, dict[str, Any]]]:
+    """Audit bodies of a handled cut, by recipient."""
+    from tests.support.pipeline import plain
+
+    found = [
+        codec.decode(topics.AUDIT.name, out.value or b"")
+        for out in handled.outputs
+        if out.topic == topics.AUDIT.name
+    ]
+    return [(record["recipient_id"], plain(record["body"])) for record in found]
+
+
+def changelog(handled: Handled) -> dict[bytes, bytes]:
+    """The changelog rows that a line would write for a handled cut."""
+    rows = np.empty(0) if handled.rows is None else handled.rows
+    return {key: rows[i].tobytes() for i, key in enumerate(handled.keys)}
