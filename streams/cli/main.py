@@ -10,8 +10,9 @@ os.environ.setdefault("RUST_BACKTRACE", "0")
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from streams.cli import stack
+from streams.cli import control, dead_letters, demo, explain, reconcile, replay, report, schemas, stack
 
 app = typer.Typer(
     name="opportune",
@@ -19,8 +20,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode="markdown",
 )
-stack.register(app)
+for module in (demo, stack, replay, report, explain, reconcile, dead_letters, control, schemas):
+    module.register(app)
 
 
 def main() -> None:
@@ -28,7 +31,7 @@ def main() -> None:
     try:
         app()
     except stack.EXPECTED as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, markup=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
         sys.exit(1)
 
 

@@ -1,6 +1,7 @@
 """`opportune report`: what a deployment has done, at a glance."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Annotated, Any, Final
 
@@ -15,21 +16,22 @@ from schemas import zones
 from schemas.settings import Settings
 from streams import cluster, reading
 from streams.cli import explain as explaining
-from streams.cli.show import as_json, counts, moment, printable, table
+from streams.cli import show as showing
+from streams.cli.show import many, moment, table
 from streams.engine.kafka import Client
 from streams.explain import History, UnknownRecipient, history_of
 from streams.figures import DAY_MS, Campaign, Fates, HoursOfDay, Membership, Rate, Segments
 from streams.report import Report, gather
 
-_WIDTH_MOST: Final = 120
+_WIDTH_MOST: Final = 100
 _CAMPAIGNS_ABREAST: Final = 4
 _SIZES_HEIGHT: Final = 16
 _HOURS_HEIGHT: Final = 12
-_TICKS_MOST: Final = 8
+_TICK_WIDTH: Final = 14
 # Colours of the 256 that can be told apart on a dark and on a light ground; as many segments are drawn.
 _COLOURS: Final = (33, 208, 34, 161, 135, 37, 178, 244)
 _LETTERS: Final = "abcdefgh"
-_SENDS: Final = ("█", 34)
+_SENDS: Final = ("●", 34)
 _ACTIVITY: Final = ("░", 244)
 _FATES: Final = ("records", "no trigger", "decided", "filtered", "dead", "re-keyed", "late")
 
@@ -53,9 +55,9 @@ def report(
         raise typer.BadParameter(f"there is no zone {zone!r}; one is America/New_York", param_hint="--zone")
     client = cluster.connect(Settings())
     if json:
-        typer.echo(as_json(asdict(gather(client, zone))))
+        typer.echo(showing.as_json(machine_form(gather(client, zone))))
     else:
-        show(Console(highlight=False), client, zone, explain)
+        show(showing.console(), client, zone, explain)
 
 
 def show(console: Console, client: Client, zone: str | None = None, explain: bool = True) -> None:
@@ -67,29 +69,35 @@ def show(console: Console, client: Client, zone: str | None = None, explain: boo
         tell_examples(console, found, client)
 
 
+def machine_form(found: Report) -> dict[str, Any]:
+    """Return a report for `--json`: all of it, times in ISO 8601."""
+    form = asdict(found)
+    for name in ("begin", "end"):
+        form[name] = None if form[name] is None else showing.iso(form[name])
+    form["segments"]["times"] = [showing.iso(at) for at in found.segments.times]
+    for example in form["examples"]:
+        example["at"] = showing.iso(example["at"])
+    return form
+
+
 def tell(console: Console, found: Report) -> None:
     """Print a report: tables and plots, without the explained examples."""
-    if not found.history.cuts + found.live.cuts:
+    cuts = found.history.cuts + found.live.cuts
+    if not cuts:
         console.print("The journal is empty: nothing has been consumed yet.")
         return
-    cuts = found.history.cuts + found.live.cuts
     _head(console, "Report")
-    console.print(
-        f"Stream time {moment(found.begin)} to {moment(found.end)}, in {cuts:,} cuts: "
-        f"{found.history.cuts:,} of history, {found.live.cuts:,} live."
-    )
-    for kind, rate in (("History", found.history), ("Live", found.live)):
+    _say(console, f"Stream time {moment(found.begin)} to {moment(found.end)}, in {many(cuts, 'cut')}.")
+    for kind, rate in (("History", found.history), ("Live, as they came", found.live)):
         if rate.cuts:
-            console.print(rate_line(kind, rate))
+            _say(console, rate_line(kind, rate))
     for name in found.begins_late:
-        console.print(
-            Text(f"note: retention has deleted the beginning of {name}; what is left counts", "dim")
-        )
+        _say(console, f"note: retention has deleted the beginning of {name}; what is left counts", "dim")
     console.print()
     console.print(_fates(found.fates))
-    console.print(f"Dead letters: {counts(found.dead_letters)}.")
-    console.print()
+    _say(console, dead_line(found.dead_letters))
     for start in range(0, max(1, len(found.campaigns)), _CAMPAIGNS_ABREAST):
+        console.print()
         console.print(_decisions(found.campaigns, start))
     _segments(console, found.segments)
     _hours(console, found.hours)
@@ -97,15 +105,27 @@ def tell(console: Console, found: Report) -> None:
 
 def rate_line(kind: str, rate: Rate) -> str:
     """Tell how fast cuts of one kind were made."""
+    line = f"{kind}: {many(rate.events, 'event')} in {many(rate.cuts, 'cut')}"
     if rate.per_second is None or not rate.events:
-        return f"{kind}: {rate.events:,} events."
-    return (
-        f"{kind}: {rate.events:,} events in {rate.seconds:,.1f} s of wall clock, "
-        f"{rate.per_second:,.0f} a second."
-    )
+        return f"{line}."
+    return f"{line} and {rate.seconds:,.1f} s of wall clock, {rate.per_second:,.0f} events a second."
+
+
+def dead_line(dead_letters: dict[str, int]) -> str:
+    """Tell how many dead letters there are, the most frequent reason first."""
+    if not dead_letters:
+        return "No dead letters."
+    ranked = sorted(dead_letters.items(), key=lambda item: (-item[1], item[0]))
+    reasons = ", ".join(f"{reason} {number:,}" for reason, number in ranked)
+    return f"{many(sum(dead_letters.values()), 'dead letter')}: {reasons}."
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style))
 
 
 def _head(console: Console, title: str) -> None:
+    console.print()
     console.print(Rule(Text(title, "bold"), align="left", style="dim"), width=_width(console))
 
 
@@ -114,7 +134,7 @@ def _width(console: Console) -> int:
 
 
 def _fates(fates: Sequence[Fates]) -> Table:
-    made = table("topic", *_FATES, title="Events = what became of them", right=_FATES)
+    made = table("topic", *_FATES, title="Events = what became of them", right=_FATES, gap=1)
     total = Fates("all")
     for some in fates:
         total.add(some)
@@ -135,26 +155,28 @@ def _decisions(campaigns: Sequence[Campaign], start: int) -> Table:
     names = [some.name for some in shown]
     made = table("", *names, title="Decisions = what became of them", right=names)
 
-    def row(name: str, figure: Callable[[Campaign], int], style: str = "", last: bool = False) -> None:
-        cells = [f"{figure(some):,}" if figure(some) else "–" for some in shown]
+    def row(name: str, figures: Iterable[int], style: str = "", last: bool = False) -> None:
+        cells = [f"{figure:,}" if figure else "–" for figure in figures]
         made.add_row(name, *cells, style=style, end_section=last)
 
-    def reasons(of: Callable[[Campaign], dict[str, int]]) -> None:
-        total = of(total_of(campaigns))
+    def reasons(counts: Sequence[dict[str, int]], indent: str) -> None:
+        total: Counter[str] = Counter()
+        for some in counts:
+            total.update(some)
         for reason in sorted(total, key=lambda name: (-total[name], name)):
-            row(f"    {reason}", lambda some, reason=reason: of(some).get(reason, 0), "dim")  # type: ignore[misc]
+            row(indent + reason, [some.get(reason, 0) for some in counts], "dim")
 
-    row("decided", lambda some: some.decided, "bold", last=True)
-    row("withheld", lambda some: sum(some.withheld.values()), "bold")
-    reasons(lambda some: some.withheld)
-    row("scheduled", lambda some: some.scheduled, "bold")
-    row("    released", lambda some: some.released, "green")
-    row("    still pending", lambda some: some.pending, "yellow")
-    row("    withheld when due", lambda some: sum(some.withheld_at_release.values()), "red")
-    reasons(lambda some: {f"  {name}": number for name, number in some.withheld_at_release.items()})
-    row("times put off", lambda some: some.deferred, last=True)
-    made.add_row("hour by recipient", *(tier_share(some, "recipient") for some in shown))
-    made.add_row("hour by everybody", *(tier_share(some, "prior") for some in shown))
+    row("decided", [some.decided for some in shown], "bold", last=True)
+    row("withheld", [sum(some.withheld.values()) for some in shown], "bold")
+    reasons([some.withheld for some in shown], "    ")
+    row("scheduled", [some.scheduled for some in shown], "bold")
+    row("    released", [some.released for some in shown], "green")
+    row("    still pending", [some.pending for some in shown], "yellow")
+    row("    withheld when due", [sum(some.withheld_at_release.values()) for some in shown], "red")
+    reasons([some.withheld_at_release for some in shown], "        ")
+    row("times put off", [some.deferred for some in shown], last=True)
+    for tier in ("recipient", "prior"):
+        made.add_row(f"hour by tier {tier}", *(tier_share(some, tier) for some in shown))
     return made
 
 
@@ -167,7 +189,7 @@ def total_of(campaigns: Iterable[Campaign]) -> Campaign:
             if isinstance(value, int):
                 setattr(total, name, so_far + value)
             else:
-                so_far |= {key: so_far.get(key, 0) + number for key, number in value.items()}
+                so_far.update({key: so_far.get(key, 0) + number for key, number in value.items()})
     return total
 
 
@@ -185,7 +207,7 @@ def _segments(console: Console, segments: Segments) -> None:
     _head(console, f"Size of segments at the end of each {step}")
     ranked = sorted(segments.memberships, key=lambda some: -max(some.sizes))[: len(_COLOURS)]
     marks = {some.segment: place for place, some in enumerate(ranked)}
-    colour = console.color_system is not None
+    colour = console.color_system is not None and not console.no_color
     if len(segments.times) > 1:
         figure = _canvas(console, _SIZES_HEIGHT, max(max(some.sizes) for some in ranked))
         places = list(range(len(segments.times)))
@@ -194,7 +216,7 @@ def _segments(console: Console, segments: Segments) -> None:
             # Without colours a letter tells the lines apart.
             marker = _marker("braille", _COLOURS[place]) if colour else _LETTERS[place]
             figure.draw(figure.signal(places, some.sizes, marker=marker).lines(True))
-        ticks = places[:: -(-len(places) // _TICKS_MOST)]
+        ticks = places[:: -(-len(places) * _TICK_WIDTH // _width(console))]
         figure.ruler("x").ticks(ticks, [when(segments, place) for place in ticks])
         _print(console, figure)
     console.print(_legend(segments.memberships, marks, colour))
@@ -226,10 +248,12 @@ def _hours(console: Console, hours: HoursOfDay) -> None:
     _head(console, f"Hour of day in {hours.zone}")
     most = max(*hours.sends, *hours.activity)
     figure = _canvas(console, _HOURS_HEIGHT, 100 * most)
-    shares = [[100 * share for share in hours.activity], [100 * share for share in hours.sends]]
-    figure.draw(figure.bar(list(range(24)), shares, marker=[_marker(*_ACTIVITY), _marker(*_SENDS)]))
+    places = list(range(24))
+    activity, sends = ([100 * share for share in shares] for shares in (hours.activity, hours.sends))
+    figure.draw(figure.bar(places, activity, marker=_marker(*_ACTIVITY), width=1))
+    figure.draw(figure.signal(places, sends, marker=_marker(*_SENDS)).lines(True))
     figure.ruler("x").lim(-0.6, 23.6)
-    figure.ruler("x").ticks(list(range(24)), [f"{hour:02}" for hour in range(24)])
+    figure.ruler("x").ticks(places, [f"{hour:02}" for hour in places])
     _print(console, figure)
     console.print(
         Text.assemble(
@@ -269,7 +293,6 @@ def tell_examples(console: Console, found: Report, client: Client) -> None:
     """Explain the decisions that a report names, each as of then, with what followed."""
     reader = reading.audit_reader(client)
     for example in found.examples:
-        console.print()
         _head(console, f"{example.shows}: {example.campaign}, {moment(example.at)}")
         try:
             history = history_of(example.recipient_id, reader.of_recipient(example.recipient_id))
@@ -277,7 +300,7 @@ def tell_examples(console: Console, found: Report, client: Client) -> None:
             continue  # retention took it since
         explaining.tell(console, as_of(history, example.decision_id), 1)
     if found.examples:
-        name = Text(printable(found.examples[-1].recipient_id))
+        name = Text(showing.printable(found.examples[-1].recipient_id))
         console.print()
         console.print(
             Text.assemble(("`opportune explain ", "dim"), name, ("` tells all of a recipient.", "dim"))

@@ -10,10 +10,23 @@ from infra.embedded import EmbeddedError, KafkaServer
 from schemas.policy import PolicyError
 from schemas.settings import Settings
 from streams import cluster
+from streams.dead_letters import NoLetter
 from streams.engine.kafka import KafkaUnavailable
+from streams.explain import UnknownRecipient
+from streams.replay.session import TimeHasPassed
+from streams.replay.workers import WorkerDied
 
 # Errors that a user can act on; everything else is a bug and shows its traceback.
-EXPECTED = (EmbeddedError, KafkaUnavailable, PolicyError, cluster.PartitionsDiffer)
+EXPECTED = (
+    EmbeddedError,
+    KafkaUnavailable,
+    PolicyError,
+    cluster.PartitionsDiffer,
+    NoLetter,
+    UnknownRecipient,
+    TimeHasPassed,
+    WorkerDied,
+)
 
 
 def server(settings: Settings, console: Console | None = None) -> KafkaServer:

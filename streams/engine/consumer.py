@@ -64,6 +64,7 @@ class CutConsumer(driver.Consumer):
         self._under_way: set[asyncio.Task[None]] = set()
         self._fenced_since: dict[int, float] = {}
         self._committed: dict[TP, int] = {}
+        self._assignments = 0  # grows at every revocation: what was begun before it must not go live after it
 
     def _new_consumer_thread(self) -> CutThread:
         return CutThread(self, loop=self.loop, beacon=self.beacon)
@@ -74,6 +75,7 @@ class CutConsumer(driver.Consumer):
         """Finish what is in flight, make no new cut; rows are kept in case the partition stays."""
         self.stop_flow()
         # A cut that is made and not yet handled finds no line any more, and nothing of it is visible.
+        self._assignments += 1
         lines, self.lines = self.lines, {}
         await self.wait_empty()
         for partition, line in lines.items():
@@ -91,25 +93,28 @@ class CutConsumer(driver.Consumer):
             _log.info(events.LINE_DROPPED, partition=partition)
         slots = asyncio.Semaphore(_TAKEOVERS_AT_ONCE)
         for partition in sorted(owned - self.lines.keys()):
-            self._begin(self._take_over(partition, slots, self.app.consumer_generation_id))
+            self._begin(self._take_over(partition, slots, self._assignments))
 
-    async def _take_over(self, partition: int, slots: asyncio.Semaphore, generation: int) -> None:
+    async def _take_over(self, partition: int, slots: asyncio.Semaphore, assignment: int) -> None:
         try:
             async with slots:
-                if generation != self.app.consumer_generation_id:
+                if assignment != self._assignments:
                     return
                 kept = self._kept.pop(partition, None)
                 control = self.control.poll()
                 line = await asyncio.to_thread(Line.take_over, self.spec, partition, kept, control)
-            if generation != self.app.consumer_generation_id:
+            if assignment == self._assignments:
+                await self._thread.seek_wait(
+                    {TP(topic, partition): at for topic, at in line.next_offsets.items()}
+                )
+            if assignment == self._assignments:
+                self.lines[partition] = line
+            else:
                 self._kept[partition] = line
-                return
-            await self._thread.seek_wait(
-                {TP(topic, partition): at for topic, at in line.next_offsets.items()}
-            )
-            self.lines[partition] = line
         except Exception as error:
-            end_worker(error)
+            if assignment == self._assignments:
+                end_worker(error)
+            _log.info(events.LINE_DROPPED, partition=partition, error=str(error))
 
     async def wait_empty(self) -> None:
         """Wait until no commit and no take-over is under way, at most 20 s."""

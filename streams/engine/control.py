@@ -5,7 +5,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from schemas import codec, topics
 from streams.engine.kafka import Client, KafkaUnavailable, bounds
@@ -64,7 +64,7 @@ class ControlReader:
 
     def __init__(self, client: Client) -> None:
         self._states = [self._START]
-        self._consumer: Consumer = client.reader()
+        self._consumer: Consumer = client.follower()
         _, end = bounds(self._consumer, topics.CONTROL.name, 0)
         self._consumer.assign([TopicPartition(topics.CONTROL.name, 0, OFFSET_BEGINNING)])
         deadline = time.monotonic() + 30
@@ -80,8 +80,6 @@ class ControlReader:
                 return self._states[-1]
             error = message.error()
             if error is not None:
-                if error.code() == KafkaError._PARTITION_EOF:
-                    return self._states[-1]
                 raise KafkaUnavailable(f"reading {topics.CONTROL.name}: {error}")
             change = codec.decode(topics.CONTROL.name, bytes(message.value() or b""))
             self._states.append(self._states[-1].after(message.offset() or 0, change))

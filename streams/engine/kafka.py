@@ -45,18 +45,23 @@ class Client:
         extra = {name.replace("_", "."): value for name, value in more.items()}
         return {"bootstrap.servers": self.brokers, "log_level": 3, **self.security, **extra}
 
-    def reader(self, **more: Any) -> Consumer:
-        """A consumer for assigning by hand: read committed, no group, told of each partition's end."""
+    def reader(self) -> Consumer:
+        """A consumer for reading partitions to their ends: by hand, read committed, told of each end."""
+        # The end of a partition is told by an empty fetch, which waits this long at the broker.
+        return self._consumer(enable_partition_eof=True, fetch_wait_max_ms=10)
+
+    def follower(self) -> Consumer:
+        """A consumer for reading what comes, for as long as it comes; by hand, read committed."""
+        return self._consumer()
+
+    def _consumer(self, **more: Any) -> Consumer:
         return Consumer(
             self.config(
                 group_id="opportune-reader",
                 enable_auto_commit=False,
                 isolation_level="read_committed",
-                enable_partition_eof=True,
                 auto_offset_reset="error",
                 queued_max_messages_kbytes=16_384,
-                # The end of a partition is told by an empty fetch, which waits this long at the broker.
-                fetch_wait_max_ms=10,
                 **more,
             )
         )

@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from schemas import codec, topics
-from streams.engine.kafka import Client, KafkaUnavailable
+from streams.engine.kafka import Client, KafkaUnavailable, bytes_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class PlanReader:
     """Entries of one partition, in order, from the one before an offset on: it may be the end of a plan."""
 
     def __init__(self, client: Client, partition: int, offset: int) -> None:
-        self._consumer: Consumer = client.reader()
+        self._consumer: Consumer = client.follower()
         start = offset - 1 if offset > 0 else OFFSET_BEGINNING
         self._consumer.assign([TopicPartition(topics.PLAN.name, partition, start)])
         self._ahead: deque[PlannedCut] = deque()
@@ -36,8 +36,8 @@ class PlanReader:
             for message in self._consumer.consume(1000, 0.0):
                 error = message.error()
                 if error is None:
-                    self._ahead.append(_planned(message.offset() or 0, bytes(message.value() or b"")))
-                elif error.code() != KafkaError._PARTITION_EOF:
+                    self._ahead.append(_planned(message.offset() or 0, bytes_of(message.value()) or b""))
+                else:
                     raise KafkaUnavailable(f"reading {topics.PLAN.name}: {error}")
         return self._ahead[0] if self._ahead else None
 

@@ -15,7 +15,7 @@ from streams.agents.decide import APP
 from streams.engine import journal
 from streams.engine.control import Clock
 from streams.engine.journal import Entry
-from streams.engine.kafka import Client, KafkaUnavailable, bounds
+from streams.engine.kafka import Client, KafkaUnavailable, bounds, bytes_of
 from streams.replay import load
 from streams.replay.completejourney import Produced
 
@@ -125,8 +125,8 @@ def live(
     began = time.monotonic()
     sent = load.live(client, events, origin, wall, speed, until, progress)
     took = time.monotonic() - began
-    time.sleep(_SETTLE_S)
     control.set_clock(client, Clock("scaled", until, 0, 0.0), "replay", f"stopped at {end:%Y-%m-%d %H:%M}")
+    time.sleep(_SETTLE_S)  # the last events are still being decided
     return Rate(sent, took)
 
 
@@ -134,7 +134,7 @@ class JournalReader:
     """Journal entries of all partitions as they come."""
 
     def __init__(self, client: Client, partitions: int, from_start: bool) -> None:
-        self._consumer = client.reader()
+        self._consumer = client.follower()
         places = []
         for partition in range(partitions):
             low, end = bounds(self._consumer, topics.JOURNAL.name, partition)
@@ -147,8 +147,8 @@ class JournalReader:
         for message in self._consumer.consume(2000, timeout):
             error = message.error()
             if error is None:
-                out.append(Entry.decode(bytes(message.value() or b"")))
-            elif error.code() != KafkaError._PARTITION_EOF:
+                out.append(Entry.decode(bytes_of(message.value()) or b""))
+            else:
                 raise KafkaUnavailable(f"reading {topics.JOURNAL.name}: {error}")
         return out
 

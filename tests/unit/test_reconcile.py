@@ -1,206 +1,32 @@
 """Reconciliation of a small, whole story, in records as they stand on Kafka, and of stories with a flaw."""
 
 from collections import Counter
-from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from schemas import codec, ids, topics
 from streams.agents import intake
 from streams.cli import reconcile as cli
 from streams.cli import show
-from streams.engine.journal import Entry, Tally
 from streams.engine.kafka import Record
 from streams.facts import Facts
-from streams.reading import Part
 from streams.reconcile import Report, compare
-
-T0 = 1_486_000_000_000
-HOUR = 3_600_000
-CLICKS, LETTERS = topics.CLICKS.name, topics.DEAD_LETTERS.name
-AUDIT, COMMANDS, JOURNAL = topics.AUDIT.name, topics.COMMANDS.name, topics.JOURNAL.name
-DAY_ONE_LOG = 1_700_000_000_000
-
-
-def decision_id(number: int) -> str:
-    return str(ids.decision_id(f"event-{number}", "r", "browse", 1))
-
-
-class Story:
-    """What two lines wrote. Offsets have gaps, as markers leave them; tests take things away and add some.
-
-    Partition 0: cut 1 takes three clicks (one sets decision 1 off, one decision 2, one nothing), cut 2 takes
-    four (filtered, dead, re-keyed to partition 1, without effect) and withholds decision 3 for a due time,
-    cut 3 releases decision 1 and withholds decision 2 at release. Partition 1: one cut, with the re-keyed
-    click; it sets decision 4 off, which waits.
-    """
-
-    def __init__(self) -> None:
-        self.records: dict[tuple[str, int], list[Record]] = {}
-        self.lows: dict[tuple[str, int], int] = {}
-        self.journal: dict[int, list[Entry]] = {
-            0: [
-                entry(0, 1, Tally(CLICKS, 4, 3, no_trigger=1, decided=2), decided=2, pending=2),
-                entry(
-                    0,
-                    2,
-                    Tally(CLICKS, 10, 4, no_trigger=1, filtered=1, dead_lettered=1, rekeyed=1),
-                    decided=1,
-                    withheld=1,
-                    pending=2,
-                ),
-                entry(0, 3, Tally(CLICKS, 10), released=1, dropped=1, pending=0),
-            ],
-            1: [entry(1, 1, Tally(CLICKS, 8, 1, decided=1), decided=1, pending=1)],
-        }
-        for offset in (0, 1, 3, 5, 6, 7, 9, 12):
-            self.add(CLICKS, 0, offset, b"never decoded here")
-        moved = intake.origin_headers(CLICKS, 0, Record(7, 0, b"r", b"", ()))
-        self.add(CLICKS, 1, 7, b"never decoded here", [*moved, (intake.REKEYED, b"1")])
-        self.add(LETTERS, 0, 0, letter(6))
-        self.add(AUDIT, 0, 0, audit(0, 1, decision(1, offset=0)))
-        self.add(AUDIT, 0, 1, audit(0, 1, decision(2, offset=3)))
-        self.add(AUDIT, 0, 3, audit(0, 2, decision(3, withheld="cooldown")))
-        self.add(AUDIT, 0, 4, audit(0, 2, release(1, "deferred", "quiet_hours")))
-        self.add(AUDIT, 0, 6, audit(0, 3, release(1, "released", "released", "gmail")))
-        self.add(AUDIT, 0, 7, audit(0, 3, release(2, "withheld", "no_consent")))
-        self.add(AUDIT, 1, 0, audit(1, 1, decision(4, partition=1, offset=7)))
-        self.add(COMMANDS, 0, 0, command(1))
-
-    def add(
-        self,
-        topic: str,
-        partition: int,
-        offset: int,
-        value: bytes,
-        headers: list[tuple[str, bytes]] | None = None,
-    ) -> None:
-        record = Record(offset, DAY_ONE_LOG + offset, b"r", value, tuple(headers or ()))
-        self.records.setdefault((topic, partition), []).append(record)
-
-    def drop(self, topic: str, partition: int, offset: int) -> None:
-        kept = [record for record in self.records[topic, partition] if record.offset != offset]
-        assert len(kept) == len(self.records[topic, partition]) - 1
-        self.records[topic, partition] = kept
-
-    def expire(self, topic: str, partition: int, low: int) -> None:
-        """Let retention delete what stands before an offset."""
-        self.lows[topic, partition] = low
-        kept = [record for record in self.records.get((topic, partition), []) if record.offset >= low]
-        self.records[topic, partition] = kept
-
-    def tally(self, partition: int, number: int) -> Tally:
-        return next(e for e in self.journal[partition] if e.number == number).topics[0]
-
-    def change(self, partition: int, number: int, **values: Any) -> None:
-        self.journal[partition] = [
-            replace(e, **values) if e.number == number else e for e in self.journal[partition]
-        ]
-
-    def report(self) -> Report:
-        for partition, entries in self.journal.items():
-            written = [Record(e.number, DAY_ONE_LOG, None, e.encode(), ()) for e in entries]
-            low = self.lows.get((JOURNAL, partition), 0)
-            self.records[JOURNAL, partition] = [record for record in written if record.offset >= low]
-        facts = Facts(partitions=1)
-        for topic in (JOURNAL, CLICKS, LETTERS, COMMANDS, AUDIT):
-            for partition in (0, 1):
-                part = Part(topic, partition, self.lows.get((topic, partition), 0), 1000)
-                facts.began(part)
-                for record in self.records.get((topic, partition), []):
-                    facts.add(part, record)
-        return compare(facts)
-
-
-def entry(partition: int, number: int, *tallies: Tally, **figures: int) -> Entry:
-    now = T0 + number * HOUR
-    return Entry(partition, number, now, 1, "policy", 0, None, False, list(tallies), **figures)
-
-
-def audit(partition: int, cut: int, body: tuple[str, dict[str, Any]]) -> bytes:
-    fields = {
-        "recipient_id": "r",
-        "partition": partition,
-        "cut": cut,
-        "at": T0 + cut * HOUR,
-        "control_version": 1,
-        "body": body,
-    }
-    return codec.encode(AUDIT, fields)
-
-
-def decision(
-    number: int, partition: int = 0, offset: int | None = None, withheld: str | None = None
-) -> tuple[str, dict[str, Any]]:
-    cause = {
-        "topic": None if offset is None else CLICKS,
-        "partition": None if offset is None else partition,
-        "offset": offset,
-        "event_id": None if offset is None else f"event-{number}",
-        "due_at": T0 if offset is None else None,
-    }
-    return "opportune.Decision", {
-        "decision_id": decision_id(number),
-        "campaign": "browse",
-        "campaign_version": 1,
-        "outcome": "withheld" if withheld else "scheduled",
-        "reason": withheld or "scheduled",
-        "cause": cause,
-        "purpose": "mail",
-        "segments": [],
-        "features": {},
-        "gates": [],
-        "policy": "policy",
-    }
-
-
-def release(number: int, outcome: str, reason: str, lane: str | None = None) -> tuple[str, dict[str, Any]]:
-    return "opportune.Release", {
-        "decision_id": decision_id(number),
-        "dispatch_id": "d",
-        "campaign": "browse",
-        "outcome": outcome,
-        "reason": reason,
-        "due_at": T0,
-        "lane": lane,
-        "history": False,
-        "gates": [],
-    }
-
-
-def command(number: int) -> bytes:
-    fields = {
-        "dispatch_id": "d",
-        "decision_id": decision_id(number),
-        "recipient_id": "r",
-        "campaign": "browse",
-        "template": "t",
-        "purpose": "mail",
-        "channel": "mail",
-        "lane": "gmail",
-        "due_at": T0,
-        "released_at": T0,
-        "expires_at": T0 + HOUR,
-        "history": False,
-    }
-    return codec.encode(COMMANDS, fields)
-
-
-def letter(offset: int, partition: int = 0, cut: int = 2) -> bytes:
-    fields = {
-        "topic": CLICKS,
-        "partition": partition,
-        "offset": offset,
-        "key": b"r",
-        "value": b"bytes",
-        "headers": {},
-        "reason": "malformed",
-        "error": "it is",
-        "at": T0,
-        "cut": cut,
-    }
-    return codec.encode(LETTERS, fields)
+from tests.support.story import (
+    AUDIT,
+    CLICKS,
+    COMMANDS,
+    DAY_ONE_LOG,
+    HOUR,
+    JOURNAL,
+    LETTERS,
+    T0,
+    Story,
+    audit,
+    command,
+    decision,
+    decision_id,
+    letter,
+    release,
+)
 
 
 @pytest.fixture
@@ -227,6 +53,7 @@ def test_a_whole_story_is_accounted_for(story: Story) -> None:
 def test_records_behind_the_last_cut_are_not_counted_yet(story: Story) -> None:
     story.add(CLICKS, 0, 13, b"later")
     story.add(AUDIT, 0, 8, audit(0, 4, decision(5, offset=12)))
+    story.add(AUDIT, 0, 9, audit(0, 5, release(5, "released", "released", "gmail")))
     story.add(LETTERS, 0, 1, letter(13, cut=4))
 
     assert story.report().discrepancies == []
@@ -264,6 +91,18 @@ def test_a_doubled_decision_is_noticed(story: Story) -> None:
 
     assert "the journal says 3 decided, the audit trail 4; 1 cuts differ, first cut 3 (0 and 1)" in found
     assert f"decision {decision_id(1)} was decided more than once" in found
+
+
+def test_a_decision_made_anew_under_an_old_id_counts_once(story: Story) -> None:
+    story.add(AUDIT, 0, 5, audit(0, 3, decision(1, withheld="cooldown")))
+    story.change(0, 3, decided=1, withheld=1)
+
+    report = story.report()
+
+    assert report.discrepancies == [
+        f"decision {decision_id(1)} was decided more than once (does a producer use an event id anew?)"
+    ]
+    assert report.decisions[0].decided == 3
 
 
 def test_a_missing_decision_is_noticed(story: Story) -> None:
@@ -456,6 +295,34 @@ def test_what_waited_when_counting_begins_is_in_the_balance(story: Story) -> Non
     balance = story.report().decisions[0]
 
     assert (balance.waited_before, balance.decided, balance.commands, balance.missing()) == (2, 0, 1, 0)
+
+
+def test_what_waited_is_known_even_if_the_journal_begins_later_than_the_audit_trail(story: Story) -> None:
+    story.expire(AUDIT, 0, 1)
+    story.expire(JOURNAL, 0, 2)
+
+    report = story.report()
+
+    assert report.discrepancies == []
+    assert report.decisions[0].waited_before == 2
+
+
+def test_where_a_witness_has_expired_the_journals_word_is_shown(story: Story) -> None:
+    story.expire(LETTERS, 0, 1)
+
+    clicks = next(f for f in story.report().flows if (f.topic, f.partition) == (CLICKS, 0))
+
+    assert (clicks.dead_lettered, clicks.found_dead_lettered) == (1, 1)
+
+
+def test_a_command_that_may_have_expired_is_not_missed(story: Story) -> None:
+    story.lows[COMMANDS, 0] = 1
+    story.records[COMMANDS, 0] = [Record(1, DAY_ONE_LOG + 5, b"gmail", command(5), ())]
+    story.add(AUDIT, 0, 8, audit(0, 3, decision(5)))
+    story.add(AUDIT, 0, 9, audit(0, 3, release(5, "released", "released", "gmail")))
+    story.change(0, 3, decided=1, released=2)
+
+    assert story.report().discrepancies == []
 
 
 def test_a_command_that_cannot_have_expired_is_missed_all_the_same(story: Story) -> None:
