@@ -18,7 +18,7 @@ from faust.types import TP, ConsumerMessage
 
 from streams import events
 from streams.engine.control import ControlReader
-from streams.engine.cut import Cut, Handled
+from streams.engine.cut import Cut
 from streams.engine.line import Line, Spec
 from streams.engine.transaction import Fenced
 
@@ -80,7 +80,7 @@ class CutConsumer(driver.Consumer):
         await self.wait_empty()
         for partition, line in lines.items():
             line.close()
-            if not line.fenced:
+            if line.clean and not line.fenced:
                 self._kept[partition] = line
         self._fenced_since.clear()
         await super().on_partitions_revoked(revoked)
@@ -152,10 +152,9 @@ class CutConsumer(driver.Consumer):
             await asyncio.sleep(timeout)
             return
         most = self.spec.cut_records * len(wanted)
+        cold = {TP(topic, p) for p, line in lines.items() for topic in line.cold}
         try:
-            found: Mapping[Any, list[Any]] = await self._thread.call_thread(
-                self._fetch_wanted, wanted, timeout, most
-            )
+            found, known = await self._thread.call_thread(self._fetch_wanted, wanted, cold, timeout, most)
         except NoOffsetForPartitionError:
             return  # of the moment between assignment and seek; the seek has been made
         except KafkaError as error:
@@ -165,13 +164,21 @@ class CutConsumer(driver.Consumer):
             line = lines.get(tp.partition)
             if line is not None and line is self.lines.get(tp.partition):
                 line.buffer(tp.topic, records)
+        for tp in known:
+            lines[tp.partition].cold.discard(tp.topic)
 
-    async def _fetch_wanted(self, wanted: set[TP], timeout: float, most: int) -> Mapping[Any, list[Any]]:
-        """Runs in the consumer's thread."""
-        return cast(
-            Mapping[Any, list[Any]],
-            await self._thread._fetch_records(self._thread._ensure_consumer(), wanted, timeout, most),
-        )
+    async def _fetch_wanted(
+        self, wanted: set[TP], cold: set[TP], timeout: float, most: int
+    ) -> tuple[Mapping[Any, list[Any]], set[TP]]:
+        """Fetch, and tell which cold partitions are known whole. Runs in the consumer's thread."""
+        consumer = self._thread._ensure_consumer()
+        found = await self._thread._fetch_records(consumer, wanted, timeout, most)
+        known = set()
+        for tp in cold & wanted:
+            end = consumer.highwater(TopicPartition(*tp))
+            if end is not None and (tp in found or await consumer.position(TopicPartition(*tp)) >= end):
+                known.add(tp)
+        return cast(Mapping[Any, list[Any]], found), known
 
     def _message(self, cut: Cut, generation: int) -> tuple[TP, ConsumerMessage]:
         tp = TP(self.spec.sources[0], cut.partition)
@@ -206,26 +213,27 @@ class CutConsumer(driver.Consumer):
         line = self.lines.get(cut.partition)
         if line is None or line.in_flight is not cut:
             return  # the partition moved between the cut's making and now: nothing of it is visible
+        planned: Cut | None = cut
         try:
-            handled: Handled = self.spec.handler.handle(cut, line.store)
+            while planned is not None:
+                line.stage(planned, self.spec.handler.handle(planned, line.store))
+                planned = line.following(planned)
         except Exception as error:
             end_worker(error)
-            return
-        self._begin(self._finish(line, cut, handled))
+        self._begin(self._finish(line))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
-    async def _finish(self, line: Line, cut: Cut, handled: Handled) -> None:
+    async def _finish(self, line: Line) -> None:
         try:
-            await asyncio.to_thread(line.commit, cut, handled)
-            line.in_flight = None
+            await asyncio.to_thread(line.commit)
         except Fenced:
             line.fenced = True
             self._fenced_since[line.partition] = time.monotonic()
-            _log.warning(events.LINE_FENCED, partition=line.partition, cut=cut.number)
+            _log.warning(events.LINE_FENCED, partition=line.partition, cut=line.number)
         except Exception as error:
             end_worker(error)
 
@@ -249,8 +257,8 @@ class CutConsumer(driver.Consumer):
         places = {
             TP(tally.topic, partition): tally.next_offset
             for partition, line in self.lines.items()
-            if line.entry is not None
-            for tally in line.entry.topics
+            if line.committed is not None
+            for tally in line.committed.topics
         }
         news = {tp: offset for tp, offset in places.items() if self._committed.get(tp) != offset}
         if not news or self.app.rebalancing:

@@ -10,7 +10,7 @@ from schemas.settings import Settings
 
 _TIMEOUT_S: Final = 30.0
 # `consume` waits its whole timeout unless it is full, so it is short; the end-of-partition event ends a read.
-_POLL_S: Final = 0.05
+_POLL_S: Final = 0.01
 _BATCH: Final = 10_000
 
 

@@ -21,6 +21,9 @@ from streams.engine.transaction import Transactions
 
 _log = structlog.get_logger()
 _DUE_EVERY_MS: Final = 1000  # of wall clock: cuts made only because something is due
+# Of a plan, in one transaction.
+_GROUPED_CUTS: Final = 16
+_GROUPED_RECORDS: Final = 4000
 _IDLE_EVERY_MS: Final = 6 * 3600 * 1000  # so that the journal never empties and the transactional id lives
 
 
@@ -37,7 +40,7 @@ class Spec:
 
 
 class Line:
-    """One owned partition number, in line: at most one cut is in flight.
+    """One owned partition number, in line: at most one transaction is in flight.
 
     `take_over` blocks and runs off the event loop, as does `commit`; all else is quick.
     """
@@ -48,9 +51,13 @@ class Line:
         self.spec = spec
         self.partition = partition
         self.store = store
-        self.entry = entry
+        self.entry = entry  # of the last cut that is staged
+        self.committed = entry
         self.next_offsets = dict(offsets)
         self.buffers: dict[str, deque[Consumed]] = {topic: deque() for topic in spec.sources}
+        # Topics of which it is not known yet what they hold: no cut before, or a purchase would overtake
+        # the consent that was given before it.
+        self.cold = set(spec.sources)
         self.in_flight: Cut | None = None
         self.fenced = False
         self.transactions: Transactions
@@ -60,6 +67,9 @@ class Line:
         self._control_seen = entry.control_version if entry else 0
         self._last_cut_wall = 0
         self._pending = 0
+        self._staged: list[Out] = []
+        self._staged_rows: dict[bytes, bytes] = {}
+        self._staged_cuts = 0
 
     @classmethod
     def take_over(cls, spec: Spec, partition: int, kept: "Line | None", control: Control) -> "Line":
@@ -110,6 +120,16 @@ class Line:
             pending += self.spec.handler.pending(rows)
         self._pending = pending
 
+    @property
+    def number(self) -> int:
+        """Number of the last staged cut; 0 before the first."""
+        return self.entry.number if self.entry else 0
+
+    @property
+    def clean(self) -> bool:
+        """Whether the rows are those of the last committed cut."""
+        return not self._staged_cuts
+
     # What to fetch, and the next cut
 
     def wants(self, topic: str) -> bool:
@@ -131,6 +151,8 @@ class Line:
         before = self.entry.now if self.entry else None
         if control.clock.mode == "plan" and control.clock.plan_id != self._plan_ended:
             return self._follow(control, before, wall)
+        if any(not self.buffers[topic] for topic in self.cold):
+            return None
         told = control.clock.now(wall)
         now = max(before or 0, told if told is not None else 0)
         if not self._cause(control, now, wall):
@@ -219,10 +241,9 @@ class Line:
                 self.next_offsets[topic] = some[-1].offset + 1
         self._last_cut_wall = wall
         self._control_seen = control.version
-        number = (self.entry.number if self.entry else 0) + 1
         self.in_flight = Cut(
             self.partition,
-            number,
+            self.number + 1,
             now,
             now if before is None else before,
             control,
@@ -236,13 +257,14 @@ class Line:
 
     # Handling
 
-    def commit(self, cut: Cut, handled: Handled) -> None:
-        """Write a handled cut in one transaction; then its rows are the table's. Blocking.
+    def stage(self, cut: Cut, handled: Handled) -> None:
+        """Make a handled cut's rows the table's, and keep what it gives for the coming transaction.
 
-        Raises `Fenced` or `TransactionFailed`.
+        Should that fail, the rows are ahead of the journal: the line is never kept then.
         """
-        pending = self._pending + handled.pending_change
-        entry = Entry(
+        handled.apply(self.store)
+        self._pending += handled.pending_change
+        self.entry = Entry(
             cut.partition,
             cut.number,
             cut.now,
@@ -256,18 +278,30 @@ class Line:
             handled.withheld,
             handled.released,
             handled.dropped,
-            pending,
+            self._pending,
         )
-        outputs = handled.outputs
         if handled.rows is not None:
-            outputs = outputs + [
-                Out(self.spec.changelog, key, handled.rows[i].tobytes(), self.partition)
-                for i, key in enumerate(handled.keys)
-            ]
-        self.transactions.commit([*outputs, Out(topics.JOURNAL.name, None, entry.encode(), self.partition)])
-        handled.apply(self.store)
-        self.entry = entry
-        self._pending = pending
+            self._staged_rows |= {key: handled.rows[i].tobytes() for i, key in enumerate(handled.keys)}
+        journal_entry = Out(topics.JOURNAL.name, None, self.entry.encode(), self.partition)
+        self._staged += [*handled.outputs, journal_entry]
+        self._staged_cuts += 1
+
+    def following(self, cut: Cut) -> Cut | None:
+        """Make the next planned cut, to stand in the same transaction as `cut`; None if there is none yet.
+
+        History is small cuts, and a transaction costs as much as several of them.
+        """
+        if cut.plan_id is None or self._staged_cuts >= _GROUPED_CUTS or len(self._staged) >= _GROUPED_RECORDS:
+            return None
+        return self._follow(cut.control, cut.now, self._last_cut_wall)
+
+    def commit(self) -> None:
+        """Write what is staged in one transaction. Blocking. Raises `Fenced` or `TransactionFailed`."""
+        rows = [Out(self.spec.changelog, key, row, self.partition) for key, row in self._staged_rows.items()]
+        self.transactions.commit([*self._staged, *rows])
+        self._staged, self._staged_rows, self._staged_cuts = [], {}, 0
+        self.committed = self.entry
+        self.in_flight = None
 
     def close(self) -> None:
         """Let go of Kafka; the rows stay, in case the partition comes back."""
