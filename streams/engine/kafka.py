@@ -107,27 +107,28 @@ def bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
 def read_batches(
     consumer: Consumer, topic: str, partition: int, start: int = OFFSET_BEGINNING
 ) -> Iterator[list[Message]]:
-    """Every committed record of one partition from `start` to its stable end, in batches.
+    """Every committed record of one partition from `start` to its stable end as of now, in batches.
 
     Raises `KafkaUnavailable` on any error; an offset out of range is one.
     """
+    low, end = bounds(consumer, topic, partition)
+    if end <= max(low, start):
+        return  # asked first, since the end-of-partition event of an empty read may take seconds
     consumer.assign([TopicPartition(topic, partition, start)])
-    while True:
-        batch = consumer.consume(_BATCH, _POLL_S)
+    ended = False
+    while not ended:
         found = []
-        ended = False
-        for message in batch:
+        for message in consumer.consume(_BATCH, _POLL_S):
             error = message.error()
             if error is None:
                 found.append(message)
+                ended |= (message.offset() or 0) + 1 >= end
             elif error.code() == KafkaError._PARTITION_EOF:
-                ended = True
+                ended = True  # behind the last record there may be markers
             else:
                 raise KafkaUnavailable(f"reading {topic}/{partition}: {error}")
         if found:
             yield found
-        if ended:
-            return
 
 
 def read_all(
