@@ -13,7 +13,6 @@ import pytest
 from confluent_kafka import Producer
 
 from schemas import codec, topics
-from streams import control
 from streams.engine.control import Clock
 from streams.engine.partitioner import partition_of
 from streams.replay import load as loading
