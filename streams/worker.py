@@ -15,6 +15,7 @@ from streams import cluster, events, logs
 from streams.agents.decide import APP, Decider
 from streams.engine import app as engine
 from streams.engine.line import Spec
+from streams.engine.store import SlabStore
 
 _log = structlog.get_logger()
 
@@ -32,7 +33,15 @@ def run_decide(settings: Settings) -> None:
     client = cluster.connect(settings)
     cluster.create_topics(client, settings)
     sources = tuple(topic.name for topic in topics.SOURCES)
-    spec = Spec(APP, client, sources, topics.PROFILES.name, handler, settings.cut_records)
+    spec = Spec(
+        APP,
+        client,
+        sources,
+        topics.PROFILES.name,
+        handler,
+        settings.cut_records,
+        lambda: SlabStore(handler.dtype),
+    )
     web_port = settings.web_port or _free_port()
     datadir = settings.state_dir / "workers" / (settings.worker_id or str(os.getpid()))
     datadir.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,12 @@
 """A line: what the owner of a partition number holds, and how its next cut is made."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
+from confluent_kafka import OFFSET_BEGINNING
 
 from schemas import topics
 from schemas.profile import check_version
@@ -16,7 +17,8 @@ from streams.engine.cut import Consumed, Cut, Handled, Handler, Out
 from streams.engine.journal import Entry
 from streams.engine.kafka import Client, bounds
 from streams.engine.plan import PlannedCut, PlanReader
-from streams.engine.store import SlabStore, Store
+from streams.engine.snapshot import NoSnapshots, Snapshots
+from streams.engine.store import Store
 from streams.engine.transaction import Transactions
 
 _log = structlog.get_logger()
@@ -37,6 +39,8 @@ class Spec:
     changelog: str
     handler: Handler
     cut_records: int
+    new_store: Callable[[], Store]
+    snapshots: Snapshots = NoSnapshots()
 
 
 class Line:
@@ -82,13 +86,14 @@ class Line:
         try:
             last = journal.last_entry(consumer, partition)
             entry = last[0] if last else None
-            store: Store = SlabStore(spec.handler.dtype)
-            if kept is not None and (kept.entry.number if kept.entry else 0) == (
-                entry.number if entry else 0
-            ):
+            number = entry.number if entry else 0
+            if kept is not None and kept.number == number:
                 store, applied = kept.store, 0
             else:
-                applied = recovery.recover(consumer, spec.changelog, partition, store, check_version)
+                snapshot = spec.snapshots.newest(partition, at_most=number)
+                store = snapshot.store if snapshot else spec.new_store()
+                start = snapshot.changelog_offset if snapshot else OFFSET_BEGINNING
+                applied = recovery.recover(consumer, spec.changelog, partition, start, store, check_version)
             earliest = {topic: bounds(consumer, topic, partition) for topic in spec.sources}
         finally:
             consumer.close()
@@ -104,7 +109,7 @@ class Line:
         _log.info(
             events.LINE_TAKEN_OVER,
             partition=partition,
-            cut=entry.number if entry else 0,
+            cut=number,
             keys=len(store),
             changelog_records=applied,
             kept=store is (kept.store if kept else None),

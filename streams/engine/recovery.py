@@ -14,9 +14,14 @@ class ChangelogDamaged(RuntimeError):
 
 
 def recover(
-    consumer: Consumer, changelog: str, partition: int, store: Store, check: Callable[[np.ndarray], None]
+    consumer: Consumer,
+    changelog: str,
+    partition: int,
+    start: int,
+    store: Store,
+    check: Callable[[np.ndarray], None],
 ) -> int:
-    """Apply every committed changelog record of a partition to an empty store; returns how many.
+    """Apply every committed changelog record of a partition from `start` on to a store; returns how many.
 
     `check` raises if rows were written by a newer program.
 
@@ -29,7 +34,7 @@ def recover(
     """
     applied = 0
     size = store.dtype.itemsize
-    for batch in read_batches(consumer, changelog, partition):
+    for batch in read_batches(consumer, changelog, partition, start):
         latest: dict[bytes, bytes | None] = {}
         for message in batch:
             key, value = message.key(), message.value()

@@ -10,7 +10,7 @@ from streams.engine.cut import Consumed, Cut, Handled
 from streams.engine.journal import Entry
 from streams.engine.kafka import Record, bounds, read_all
 from streams.engine.line import Spec
-from streams.engine.store import SlabStore
+from streams.engine.store import Store
 
 
 class NotReplayable(RuntimeError):
@@ -41,9 +41,9 @@ def cuts(spec: Spec, partition: int) -> Iterator[tuple[Cut, Entry]]:
         consumer.close()
 
 
-def replay(spec: Spec, partition: int) -> Iterator[tuple[Cut, Entry, Handled, SlabStore]]:
+def replay(spec: Spec, partition: int) -> Iterator[tuple[Cut, Entry, Handled, Store]]:
     """Handle the cuts of one partition again, from nothing; rows are those after the cut."""
-    store = SlabStore(spec.handler.dtype)
+    store = spec.new_store()
     control_version = 0
     for cut, entry in cuts(spec, partition):
         if cut.control.version != control_version:

@@ -75,10 +75,10 @@ def load_history(
     first, last = _hour(start), _hour(end - timedelta(milliseconds=1)) + 1
     reached = _latest(client, partitions)
     if reached is not None and reached > first * HOUR_MS:
+        reached_at = datetime.fromtimestamp(reached / 1000, start.tzinfo)
         raise TimeHasPassed(
-            f"this stack has lived until {datetime.fromtimestamp(reached / 1000, start.tzinfo):%Y-%m-%d %H:%M}, "
-            f"the stretch begins {start:%Y-%m-%d %H:%M}: load a later one, or use a fresh state folder "
-            "(OPPORTUNE_STATE_DIR)"
+            f"this stack has lived until {reached_at:%Y-%m-%d %H:%M}, the stretch begins "
+            f"{start:%Y-%m-%d %H:%M}: load a later one, or use a fresh state folder (OPPORTUNE_STATE_DIR)"
         )
     plan_id = f"{start:%Y%m%d%H}-{end:%Y%m%d%H}-{time.time_ns()}"
     control.set_clock(

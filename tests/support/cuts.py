@@ -267,7 +267,7 @@ def planned(draw: st.DrawFn, dispatches: Sequence[tuple[str, str]] = ()) -> Plan
             "kind": draw(st.sampled_from(kinds)),
             "permanent": draw(st.booleans()),
         }
-        if dispatches and draw(st.integers(0, 3)):
+        if draw(st.integers(0, 3)) and dispatches:
             who, fields["dispatch_id"] = draw(st.sampled_from(dispatches))
     return Planned(topic, who, draw(_AGO), fields, draw(st.integers(-2, 3)), spoil)
 

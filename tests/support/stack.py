@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from schemas.settings import Settings
@@ -105,7 +105,8 @@ def running(folder: Path, partitions: int = 4) -> Iterator[Stack]:
 
 def shopping(days: int, households: int) -> tuple[list[Produced], datetime, datetime]:
     """People and behaviour of the first days of 2017."""
-    start, end = datetime(2017, 1, 1, tzinfo=UTC), datetime(2017, 1, 1 + days, tzinfo=UTC)
+    start = datetime(2017, 1, 1, tzinfo=UTC)
+    end = start + timedelta(days=days)
     events = completejourney.people(start, end, households) + completejourney.events(start, end, households)
     return events, start, end
 
