@@ -14,6 +14,7 @@ from schemas.settings import Settings
 from streams import cluster, events, logs
 from streams.agents.decide import APP, Decider
 from streams.engine import app as engine
+from streams.engine.kafka import Client
 from streams.engine.line import Spec
 from streams.engine.store import SlabStore
 
@@ -25,28 +26,34 @@ def load_policy(settings: Settings) -> Policy:
     return policy.load(settings.policy_dir or Path(infra.__file__).parent / "policy")
 
 
-def run_decide(settings: Settings) -> None:
-    """Run DECIDE until it is told to stop; does not return."""
-    logs.configure(settings.log_level)
-    structlog.contextvars.bind_contextvars(role="decide")
+def decide_spec(settings: Settings, client: Client) -> Spec:
+    """Everything that makes a DECIDE line. Raises PolicyError."""
     handler = Decider(load_policy(settings), settings.partitions)
-    client = cluster.connect(settings)
-    cluster.create_topics(client, settings)
-    sources = tuple(topic.name for topic in topics.SOURCES)
-    spec = Spec(
+    return Spec(
         APP,
         client,
-        sources,
+        tuple(topic.name for topic in topics.SOURCES),
         topics.PROFILES.name,
         handler,
         settings.cut_records,
         lambda: SlabStore(handler.dtype),
     )
+
+
+def run_decide(settings: Settings) -> None:
+    """Run DECIDE until it is told to stop; does not return."""
+    logs.configure(settings.log_level)
+    structlog.contextvars.bind_contextvars(role="decide")
+    client = cluster.connect(settings)
+    cluster.create_topics(client, settings)
+    spec = decide_spec(settings, client)
     web_port = settings.web_port or _free_port()
     datadir = settings.state_dir / "workers" / (settings.worker_id or str(os.getpid()))
     datadir.mkdir(parents=True, exist_ok=True)
     app = engine.build(spec, settings, web_port, datadir)
-    _log.info(events.WORKER_STARTED, policy=handler.policy, web_port=web_port, worker_id=settings.worker_id)
+    _log.info(
+        events.WORKER_STARTED, policy=spec.handler.policy, web_port=web_port, worker_id=settings.worker_id
+    )
     worker: Any = app.Worker(
         loglevel=settings.log_level, quiet=True, redirect_stdouts=False, override_logging=False
     )

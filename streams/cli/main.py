@@ -12,7 +12,18 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from streams.cli import control, dead_letters, demo, explain, reconcile, replay, report, schemas, stack
+from streams.cli import (
+    control,
+    dead_letters,
+    demo,
+    explain,
+    reconcile,
+    replay,
+    report,
+    schemas,
+    stack,
+    verify,
+)
 
 app = typer.Typer(
     name="opportune",
@@ -22,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-for module in (demo, stack, replay, report, explain, reconcile, dead_letters, control, schemas):
+for module in (demo, stack, replay, report, explain, reconcile, verify, dead_letters, control, schemas):
     module.register(app)
 
 

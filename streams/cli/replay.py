@@ -118,13 +118,13 @@ def lived(
         return session.live(client, events, start, end, speed, advance)
 
 
-def bars(console: Console) -> Progress:
+def bars(console: Console, unit: str = "events") -> Progress:
     """Progress bars of long work."""
     return Progress(
         TextColumn("{task.description:18}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("events"),
+        TextColumn(unit),
         TimeElapsedColumn(),
         console=console,
         disable=bool(os.environ.get("CI")),

@@ -12,6 +12,7 @@ from schemas.settings import Settings
 from streams import cluster
 from streams.dead_letters import NoLetter
 from streams.engine.kafka import KafkaUnavailable
+from streams.engine.sealed import NotReplayable
 from streams.explain import UnknownRecipient
 from streams.replay.session import TimeHasPassed
 from streams.replay.workers import WorkerDied
@@ -23,6 +24,7 @@ EXPECTED = (
     PolicyError,
     cluster.PartitionsDiffer,
     NoLetter,
+    NotReplayable,
     UnknownRecipient,
     TimeHasPassed,
     WorkerDied,

@@ -43,7 +43,8 @@ def build(spec: Spec, settings: Settings, web_port: int, datadir: Path) -> faust
         datadir=datadir,
         loghandlers=[],
     )
-    app.transport = CutTransport(spec, app.conf.broker_consumer, app)
+    transport = CutTransport(spec, app.conf.broker_consumer, app)
+    app.transport = transport
     raw: Any = faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
     source = app.topic(*spec.sources, schema=raw)
 
@@ -52,6 +53,10 @@ def build(spec: Spec, settings: Settings, web_port: int, datadir: Path) -> faust
         async for event in cuts.events():
             cut: Cut = event.value
             await cast(CutConsumer, app.consumer).handle(cut)
+
+    @app.page("/metrics")
+    async def metrics(view: Any, request: Any) -> Any:
+        return view.bytes(transport.metrics.text(), content_type="text/plain")
 
     return app
 

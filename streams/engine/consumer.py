@@ -21,6 +21,7 @@ from streams.engine.control import ControlReader
 from streams.engine.cut import Cut
 from streams.engine.line import Line, Spec
 from streams.engine.transaction import Fenced
+from streams.metrics import Metrics
 
 _log = structlog.get_logger()
 _DRAIN_S: Final = 20.0
@@ -59,6 +60,7 @@ class CutConsumer(driver.Consumer):
         transport = cast("CutTransport", self.transport)
         self.spec: Spec = transport.spec
         self.control = ControlReader(self.spec.client)
+        self.metrics = transport.metrics
         self.lines = {}
         self._kept: dict[int, Line] = {}
         self._under_way: set[asyncio.Task[None]] = set()
@@ -130,6 +132,7 @@ class CutConsumer(driver.Consumer):
         generation = self.app.consumer_generation_id
         await self._fetch_into_lines()
         control = self.control.poll()
+        self.metrics.serving(len(self.lines))
         for line in list(self.lines.values()):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
@@ -214,12 +217,14 @@ class CutConsumer(driver.Consumer):
         if line is None or line.in_flight is not cut:
             return  # the partition moved between the cut's making and now: nothing of it is visible
         planned: Cut | None = cut
+        began = time.perf_counter()
         try:
             while planned is not None:
                 line.stage(planned, self.spec.handler.handle(planned, line.store))
                 planned = line.following(planned)
         except Exception as error:
             end_worker(error)
+        self.metrics.handled(time.perf_counter() - began)
         self._begin(self._finish(line))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -229,7 +234,9 @@ class CutConsumer(driver.Consumer):
 
     async def _finish(self, line: Line) -> None:
         try:
-            await asyncio.to_thread(line.commit)
+            began = time.perf_counter()
+            entries = await asyncio.to_thread(line.commit)
+            self.metrics.committed(entries, time.perf_counter() - began)
         except Fenced:
             line.fenced = True
             self._fenced_since[line.partition] = time.monotonic()
@@ -290,3 +297,4 @@ class CutTransport(driver.Transport):
     def __init__(self, spec: Spec, url: Iterable[Any], app: Any) -> None:
         super().__init__(list(url), app)
         self.spec = spec
+        self.metrics = Metrics()

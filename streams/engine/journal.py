@@ -1,12 +1,14 @@
 """The journal: which cut held what, when. It is the offset store."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from confluent_kafka import Consumer
 
 from schemas import codec, topics
 from streams.engine.kafka import Record, bounds, read_all
+
+FATES: Final = ("no_trigger", "decided", "filtered", "dead_lettered", "rekeyed")
 
 
 @dataclass

@@ -43,7 +43,7 @@ class Client:
     def config(self, **more: Any) -> dict[str, Any]:
         """Configuration for a librdkafka client; keyword `a_b` is the property `a.b`."""
         extra = {name.replace("_", "."): value for name, value in more.items()}
-        return {"bootstrap.servers": self.brokers, "log_level": 3, **self.security, **extra}
+        return {"bootstrap.servers": self.brokers, "log_level": 2, **self.security, **extra}
 
     def reader(self) -> Consumer:
         """A consumer for reading partitions to their ends: by hand, read committed, told of each end."""

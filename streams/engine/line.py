@@ -1,5 +1,6 @@
 """A line: what the owner of a partition number holds, and how its next cut is made."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,11 +70,11 @@ class Line:
         self._plan_offset = entry.plan_offset if entry else 0
         self._plan_ended = ""
         self._control_seen = entry.control_version if entry else 0
-        self._last_cut_wall = 0
+        self._last_cut_wall = time.time_ns() // 1_000_000
         self._pending = 0
         self._staged: list[Out] = []
         self._staged_rows: dict[bytes, bytes] = {}
-        self._staged_cuts = 0
+        self._staged_entries: list[Entry] = []
 
     @classmethod
     def take_over(cls, spec: Spec, partition: int, kept: "Line | None", control: Control) -> "Line":
@@ -133,7 +134,7 @@ class Line:
     @property
     def clean(self) -> bool:
         """Whether the rows are those of the last committed cut."""
-        return not self._staged_cuts
+        return not self._staged_entries
 
     # What to fetch, and the next cut
 
@@ -186,9 +187,12 @@ class Line:
         while (planned := self._planned()) is not None:
             of_plan = planned.plan_id == control.clock.plan_id
             if of_plan and planned.now is None:
+                told_before = planned.offset < self._plan_offset
                 self._plan_ended = planned.plan_id
                 self._advance(planned)
                 self._close_plan()
+                if told_before:
+                    return self.next_cut(control, wall)
                 # A cut without records, so that the journal says the plan was followed to its end.
                 nothing: dict[str, list[Consumed]] = {topic: [] for topic in self.spec.sources}
                 return self._made(control, before or 0, before, nothing, None, False, wall)
@@ -289,24 +293,33 @@ class Line:
             self._staged_rows |= {key: handled.rows[i].tobytes() for i, key in enumerate(handled.keys)}
         journal_entry = Out(topics.JOURNAL.name, None, self.entry.encode(), self.partition)
         self._staged += [*handled.outputs, journal_entry]
-        self._staged_cuts += 1
+        self._staged_entries.append(self.entry)
 
     def following(self, cut: Cut) -> Cut | None:
         """Make the next planned cut, to stand in the same transaction as `cut`; None if there is none yet.
 
         History is small cuts, and a transaction costs as much as several of them.
         """
-        if cut.plan_id is None or self._staged_cuts >= _GROUPED_CUTS or len(self._staged) >= _GROUPED_RECORDS:
+        if (
+            cut.plan_id is None
+            or len(self._staged_entries) >= _GROUPED_CUTS
+            or len(self._staged) >= _GROUPED_RECORDS
+        ):
             return None
         return self._follow(cut.control, cut.now, self._last_cut_wall)
 
-    def commit(self) -> None:
-        """Write what is staged in one transaction. Blocking. Raises `Fenced` or `TransactionFailed`."""
+    def commit(self) -> list[Entry]:
+        """Write what is staged in one transaction; returns its cuts' entries. Blocking.
+
+        Raises `Fenced` or `TransactionFailed`.
+        """
         rows = [Out(self.spec.changelog, key, row, self.partition) for key, row in self._staged_rows.items()]
         self.transactions.commit([*self._staged, *rows])
-        self._staged, self._staged_rows, self._staged_cuts = [], {}, 0
+        entries = self._staged_entries
+        self._staged, self._staged_rows, self._staged_entries = [], {}, []
         self.committed = self.entry
         self.in_flight = None
+        return entries
 
     def close(self) -> None:
         """Let go of Kafka; the rows stay, in case the partition comes back."""

@@ -89,7 +89,7 @@ def test_a_producer_with_default_settings_loses_nothing(stack: Stack) -> None:
             _produce(producer, topics.CLICKS.name, who, NOW - minute * 60_000, kind="view")
         _produce(producer, topics.PURCHASES.name, who, NOW, amount=25_000)
     producer.flush()
-    stack.start_worker()
+    worker = stack.start_worker()
     stacks.await_quiet(stack)
 
     totals: Counter[str] = Counter()
@@ -107,6 +107,7 @@ def test_a_producer_with_default_settings_loses_nothing(stack: Stack) -> None:
         for a in decoded(stack.client, topics.AUDIT.name, 4)
         if "campaign_version" in a["body"]
     ]
+    assert 'opportune_events_total{fate="decided",topic="behaviour.purchases"} 60.0' in stack.metrics(worker)
     assert Counter(decisions) == Counter(people), "each purchase above the audience's line is one decision"
     assert stack.run("reconcile").returncode == 0
     assert differences(stack.client, load_policy(stack.settings), 4) == []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,6 +58,13 @@ class Stack:
     def log(self, child: subprocess.Popen[bytes]) -> str:
         """What a worker has logged."""
         return (self.settings.state_dir / f"worker-{self.children.index(child)}.log").read_text()
+
+    def metrics(self, child: subprocess.Popen[bytes]) -> str:
+        """What a worker's metrics page says."""
+        started = next(line for line in self.log(child).splitlines() if "worker_started" in line)
+        port = json.loads(started[started.index("{") :])["web_port"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+            return str(page.read().decode())
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run `opportune COMMAND` on this stack."""

@@ -217,7 +217,12 @@ def test_an_unknown_recipient_of_another_partition_is_rekeyed_once_and_a_known_o
     reference = Reference(POLICY, 2)
     partition = elsewhere("bob", 2)
     record = RefRecord(CLICKS, partition, 5, b"bob", encoded(recipient_id="bob"))
-    origin = {"origin-topic": CLICKS.encode(), "origin-partition": b"1", "origin-offset": b"7"}
+    origin = {
+        "origin-topic": CLICKS.encode(),
+        "origin-partition": b"1",
+        "origin-offset": b"7",
+        "rekeyed": b"1",
+    }
     again = dataclasses.replace(record, offset=6, headers=origin)
     first = reference.handle(RefCut(partition, 1, NOW, NOW, 0, False, False, [record, again]))
     assert first.rekeyed == [(CLICKS, 5)]
@@ -237,7 +242,12 @@ def test_the_partition_is_kafkas_murmur2_of_the_key() -> None:
 
 
 def test_a_rekeyed_record_keeps_the_event_id_of_its_origin() -> None:
-    origin = {"origin-topic": CLICKS.encode(), "origin-partition": b"1", "origin-offset": b"7"}
+    origin = {
+        "origin-topic": CLICKS.encode(),
+        "origin-partition": b"1",
+        "origin-offset": b"7",
+        "rekeyed": b"1",
+    }
     event = records.read(RefRecord(CLICKS, 0, 3, b"ann", encoded(), origin))
     assert event.event_id == ids.event_id(CLICKS, 1, 7)
     assert event.hash == records.event_hash(ids.event_id(CLICKS, 1, 7))
