@@ -1,5 +1,6 @@
 """Plain confluent-kafka clients: configuration, and reading a partition to its stable end."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +13,7 @@ _TIMEOUT_S: Final = 30.0
 # `consume` waits its whole timeout unless it is full, so it is short; the end-of-partition event ends a read.
 _POLL_S: Final = 0.01
 _BATCH: Final = 10_000
+_LEADER_CHANGES: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
 class KafkaUnavailable(RuntimeError):
@@ -96,12 +98,23 @@ def bytes_of(part: str | bytes | None) -> bytes | None:
 
 
 def bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
-    """First offset and stable end of a partition. Raises `KafkaUnavailable`."""
-    try:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), _TIMEOUT_S, cached=False)
-    except (KafkaException, TypeError) as error:
-        raise KafkaUnavailable(f"bounds of {topic}/{partition}: {error}") from error
-    return low, high
+    """First offset and stable end of a partition, asked again while its leader is being found.
+
+    Raises `KafkaUnavailable`.
+    """
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), _TIMEOUT_S, cached=False
+            )
+        except (KafkaException, TypeError) as error:
+            code = error.args[0].code() if isinstance(error, KafkaException) else None
+            if code not in _LEADER_CHANGES or time.monotonic() > deadline:
+                raise KafkaUnavailable(f"bounds of {topic}/{partition}: {error}") from error
+            time.sleep(0.1)
+        else:
+            return low, high
 
 
 def read_batches(
