@@ -1,0 +1,217 @@
+"""Worked examples of docs/decisions.md, computed by hand, held against the plain reference."""
+
+import uuid
+from typing import Any
+
+import pytest
+
+from schemas.profile import Consent, Suppression
+from tests.reference import triggers
+from tests.reference.cuts import RefResult, Work
+from tests.reference.rules import RefCut
+from tests.reference.state import Recipient, Slot
+from tests.reference.world import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NOON_HOUR,
+    NOW,
+    POLICY,
+    World,
+    at,
+    bodies,
+    buy,
+    campaign,
+    click,
+)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# Section 4
+
+
+def decided(world: World, now: int = NOW) -> dict[str, Any]:
+    """The decision of the campaign `thank_you`, set off by a purchase of a viewer."""
+    result = world.cut(now, click("view", now), click("view", now), click("view", now), buy(when=now))
+    return next(body for body in bodies(result, "decision") if body["campaign"] == "thank_you")
+
+
+def viewer(cooldown: int = 2**32 - 1) -> World:
+    """A world in which entering `viewers` decides nothing, for its campaign rests."""
+    world = World()
+    world.ann.cooldown[0] = cooldown
+    return world
+
+
+def test_a_scheduled_send_takes_the_first_free_slot_and_starts_the_cooldown() -> None:
+    world = viewer()
+    world.wait(NOW + 30 * DAY, NOW + 31 * DAY, index=0)
+    decision = decided(world)
+    assert (decision["outcome"], decision["reason"], decision["tier"]) == ("scheduled", "scheduled", "prior")
+    assert decision["expires_at"] == NOW + DAY
+    slot = world.ann.slots[1]
+    assert slot is not None
+    assert slot == Slot(False, 2, decision["due_at"], NOW + DAY, uuid.UUID(decision["decision_id"]), "")
+    assert world.ann.cooldown[2] == (NOW + 7 * DAY) // MINUTE
+    jitter = int.from_bytes(slot.decision.bytes[8:16], "big") % 2_700_000
+    assert slot.due_at % HOUR == jitter
+
+
+def test_a_cooldown_is_rounded_up_to_minutes_and_ends_on_its_minute() -> None:
+    world = viewer()
+    decided(world, NOW + 1)
+    assert world.ann.cooldown[2] == (NOW + 7 * DAY) // MINUTE + 1
+    world = viewer()
+    world.ann.cooldown[2] = NOW // MINUTE + 1
+    assert decided(world)["reason"] == "cooldown"
+    world = viewer()
+    world.ann.cooldown[2] = NOW // MINUTE
+    assert decided(world)["reason"] == "scheduled"
+
+
+def test_the_first_gate_that_fails_gives_the_reason() -> None:
+    world = World()
+    for index in range(8):
+        world.wait(NOW + 30 * DAY, NOW + 31 * DAY, index=index)
+    world.ann.cooldown[2] = 2**32 - 1
+    world.ann.suppressed = Suppression.COMPLAINED
+    world.ann.consent = {}
+
+    def reason() -> str:
+        [decision] = bodies(world.cut(NOW, buy()), "decision")
+        withheld = ("due_at", "expires_at", "tier", "score", "runner_up_at", "runner_up_score", "propensity")
+        assert (decision["outcome"], {decision[name] for name in withheld}) == ("withheld", {None})
+        return str(decision["reason"])
+
+    assert reason() == "suppressed"
+    world.ann.suppressed = Suppression.NONE
+    assert reason() == "no_consent"
+    world.ann.consent["mail"] = Consent.GRANTED
+    assert reason() == "not_in_audience"
+    world.ann.hourly["view", NOON_HOUR] = 3
+    world.ann.segments = {0, 9}
+    assert reason() == "cooldown"
+    world.ann.cooldown[2] = 0
+    assert reason() == "pending_full"
+    world.ann.slots[7] = None
+    assert reason_of_scheduled(world) == "scheduled"
+
+
+def reason_of_scheduled(world: World) -> str:
+    return str(bodies(world.cut(NOW, buy()), "decision")[0]["reason"])
+
+
+def test_no_hour_before_expiry_is_expired_all_quiet_is_quiet_and_all_capped_is_frequency_cap() -> None:
+    def reason(expiry: str, now: int, sent: int) -> str:
+        short = campaign(2, "thank_you", expiry=expiry, event="purchase")
+        world = World(POLICY.model_copy(update={"campaigns": (short,)}), now=now)
+        world.ann.sent = [(sent, 0)]
+        return str(bodies(world.cut(now, buy(when=now)), "decision")[0]["reason"])
+
+    night = at("2024-03-06T21:30")
+    assert reason("30 min", NOW, NOW) == "expired"
+    assert reason("8 h", night, night) == "quiet_hours"
+    assert reason("8 h", NOW, NOW) == "frequency_cap"
+    assert reason("8 h", NOW, NOW - 16 * HOUR) == "scheduled"
+
+
+def test_candidates_are_the_24_hours_to_come_outside_quiet_hours(world: World) -> None:
+    reason, allowed = triggers._hours_left(_work(world), world.ann, uuid.UUID(int=0), NOW + 2 * DAY)
+    assert reason is None
+    assert [c.hour - NOON_HOUR for c in allowed] == [*range(1, 9), *range(20, 25)]
+    assert all(c.due_at == c.hour * HOUR for c in allowed)
+
+
+def test_an_hour_is_left_only_if_it_is_before_expiry_and_a_whole_window_after_the_last_release(
+    world: World,
+) -> None:
+    second = (NOON_HOUR + 2) * HOUR
+    world.ann.sent = [(second - 16 * HOUR, 0)]
+    expires_at = (NOON_HOUR + 4) * HOUR
+    _, allowed = triggers._hours_left(_work(world), world.ann, uuid.UUID(int=0), expires_at)
+    assert [c.hour - NOON_HOUR for c in allowed] == [2, 3]
+
+
+def test_on_a_spring_forward_day_quiet_hours_end_an_hour_earlier_in_utc() -> None:
+    now = at("2024-03-10T01:30")  # Saturday 20:30 in New York
+    world = World(now=now)
+    world.ann.zone = "America/New_York"
+    _, allowed = triggers._hours_left(_work(world, now), world.ann, uuid.UUID(int=0), now + 2 * DAY)
+    assert allowed[0].hour == at("2024-03-10T12:00") // HOUR  # 08:00 EDT
+    assert len(allowed) == 13  # 08:00 to 20:00 EDT, that is 12:00 to 00:00 UTC
+
+
+def test_pending_sends_block_the_hours_within_a_window_of_them_on_both_sides(world: World) -> None:
+    world.wait((NOON_HOUR + 24) * HOUR, NOW + 3 * DAY)
+    _, allowed = triggers._hours_left(_work(world), world.ann, uuid.UUID(int=0), NOW + 2 * DAY)
+    assert [c.hour - NOON_HOUR for c in allowed] == list(range(1, 9))  # at +8 the distance is just 16 h
+    slot = world.ann.slots[0]
+    assert slot is not None
+    slot.released = True
+    _, allowed = triggers._hours_left(_work(world), world.ann, uuid.UUID(int=0), NOW + 2 * DAY)
+    assert len(allowed) == 13
+
+
+def _work(world: World, now: int = NOW) -> Work:
+    return Work(POLICY, RefCut(0, 1, now, now, 0, False, False, []), RefResult())
+
+
+MORNING = [triggers.Candidate(NOON_HOUR + n, (NOON_HOUR + n) * HOUR) for n in (-2, -1, 0)]  # 10, 11, 12
+
+
+@pytest.mark.parametrize(("u", "chosen"), [(b"\0" * 8, 0), (b"\x80" + b"\0" * 7, 1), (b"\xff" * 8, 2)])
+def test_the_prior_draws_in_proportion_to_hour_and_weekday(u: bytes, chosen: int) -> None:
+    # Weights 0.04, 0.06, 0.058; half of the total 0.158 lies in the second.
+    decision = uuid.UUID(bytes=u + b"\0" * 8)
+    choice = triggers.choose(POLICY.send_time, Recipient(hour=0), "UTC", decision, MORNING)
+    weights = [0.04, 0.06, 0.058]
+    assert (choice.tier, choice.chosen) == ("prior", MORNING[chosen])
+    assert choice.score == pytest.approx(weights[chosen])
+    assert choice.propensity == pytest.approx(weights[chosen] / 0.158)
+    assert choice.runner_up == MORNING[1 if chosen != 1 else 2]
+
+
+def test_a_draw_on_the_border_of_two_hours_gives_the_later() -> None:
+    equal = [triggers.Candidate(NOON_HOUR + n, 0) for n in (2, 3)]
+    half = uuid.UUID(bytes=b"\x80" + b"\0" * 15)
+    assert triggers.choose(POLICY.send_time, Recipient(hour=0), "UTC", half, equal).chosen == equal[1]
+
+
+def test_a_known_recipient_gets_the_best_scored_hour() -> None:
+    recipient = Recipient(hour=0)
+    recipient.active[2 * 24 + 11] = 2560  # ten active hours, Wednesday at 11
+    choice = triggers.choose(POLICY.send_time, recipient, "UTC", uuid.UUID(int=0), MORNING)
+    assert (choice.tier, choice.chosen, choice.propensity) == ("recipient", MORNING[1], 1.0)
+    assert choice.score == pytest.approx(0.185)  # (5 + 30 * (8/20 * 0.2)) / 40
+    assert choice.runner_up == MORNING[2]
+    assert choice.runner_up_score == pytest.approx(0.103)  # (2.5 + 30 * (5.4/20 * 0.2)) / 40
+
+
+def test_the_recipients_own_hours_count_from_the_threshold_on() -> None:
+    recipient = Recipient(hour=0)
+    recipient.active[0] = 5 * 256 - 1
+    assert triggers.choose(POLICY.send_time, recipient, "UTC", uuid.UUID(int=0), MORNING).tier == "prior"
+    recipient.active[0] = 5 * 256
+    assert triggers.choose(POLICY.send_time, recipient, "UTC", uuid.UUID(int=0), MORNING).tier == "recipient"
+
+
+def test_the_week_and_the_day_are_circular() -> None:
+    recipient = Recipient(hour=0)
+    recipient.active[167] = 2560  # Sunday at 23
+    monday = at("2024-03-11T00:00") // HOUR
+    only = [triggers.Candidate(monday, monday * HOUR)]
+    choice = triggers.choose(POLICY.send_time, recipient, "UTC", uuid.UUID(int=0), only)
+    assert choice.score == pytest.approx((2.5 + 30 * ((2.5 + 0.1) / 20 * 0.1)) / 40)
+    assert (choice.runner_up, choice.runner_up_score) == (None, None)
+
+
+def test_of_equal_scores_the_earliest_wins_and_the_next_is_runner_up() -> None:
+    recipient = Recipient(hour=0, active=[256] * 168)
+    night = [triggers.Candidate(NOON_HOUR + n, 0) for n in (2, 3, 4)]  # all with prior 0.01
+    choice = triggers.choose(POLICY.send_time, recipient, "UTC", uuid.UUID(int=0), night)
+    assert (choice.chosen, choice.runner_up) == (night[0], night[1])
+    assert choice.score == choice.runner_up_score
