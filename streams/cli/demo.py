@@ -12,9 +12,9 @@ from streams import cluster
 from streams.cli import replay, report, stack
 from streams.replay import workers
 
-_BEGIN = datetime(2017, 1, 1, tzinfo=UTC)
-_LIVE_FROM = datetime(2017, 3, 1, 14, tzinfo=UTC)
-_SPEED = 600.0
+BEGIN = datetime(2017, 1, 1, tzinfo=UTC)
+LIVE_FROM = datetime(2017, 3, 1, 14, tzinfo=UTC)
+SPEED = 600.0
 
 
 def demo(
@@ -33,10 +33,10 @@ def demo(
     console.print(f"Kafka answers at {endpoint}")
     client = cluster.connect(settings)
     cluster.create_topics(client, settings)
-    live_to = _LIVE_FROM + timedelta(seconds=60 * _SPEED)
+    live_to = LIVE_FROM + timedelta(seconds=60 * SPEED)
     with workers.running(settings, 2) as running:
-        loaded, decided = replay.history(client, settings, _BEGIN, _LIVE_FROM, households, running, console)
-        lived = replay.lived(client, _LIVE_FROM, live_to, households, _SPEED, running, console, people=False)
+        loaded, decided = replay.history(client, settings, BEGIN, LIVE_FROM, households, running, console)
+        lived = replay.lived(client, LIVE_FROM, live_to, households, SPEED, running, console, people=False)
     for what, rate in (("loaded", loaded), ("decided", decided), ("lived through", lived)):
         replay.tell(console, what, rate)
     report.show(console, client)

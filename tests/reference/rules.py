@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from schemas.policy import Policy
 from schemas.reasons import DeadLetterReason
 from tests.reference import effects, records, timing
@@ -47,7 +45,7 @@ class Reference:
         # Derived here and not kept: whether the row is due depends on the pause now in force.
         due = {i for i, r in recipients.items() if timing.due_at(r, cut.before, cut.paused) <= cut.now}
         touched = [*dict.fromkeys(event.recipient_id for event in events), *sorted(due - with_record)]
-        stood = {i: pack(recipients[i]) for i in touched if i in recipients}
+        stood = {i: recipients[i].copy() for i in touched if i in recipients}
 
         for recipient_id in touched:
             self._before_first_record(
@@ -56,7 +54,7 @@ class Reference:
         for event in events:
             self._handle_event(work, recipients[event.recipient_id], event)
 
-        work.result.touched = {i for i in touched if stood.get(i) != pack(recipients[i])}
+        work.result.touched = {i for i in touched if stood.get(i) != recipients[i]}
         return work.result
 
     def _receive(self, work: Work, record: RefRecord, known: dict[str, Recipient]) -> Event | None:
@@ -86,7 +84,7 @@ class Reference:
             recipients[recipient_id] = Recipient(hour=hour_of(cut.now))
             return
         recipient = recipients[recipient_id]
-        stood = copy.deepcopy(recipient)
+        stood = recipient.copy()
         timing.roll(recipient, hour_of(cut.now))
         settle(work, recipient_id, recipient)
         due_at = timing.latest_evaluation(recipient, cut.before, cut.now)

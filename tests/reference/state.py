@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,16 @@ class Recipient:
     sent: list[tuple[int, int]] = field(default_factory=list)  # (when, campaign), newest last, at most 6
     slots: list[Slot | None] = field(default_factory=lambda: [None] * PENDING_SLOTS)
     recent: list[int] = field(default_factory=list)  # hashes, newest last, at most 12
+
+    def copy(self) -> Recipient:
+        """An independent copy; `copy.deepcopy` gives the same in ten times the time."""
+        copies: dict[str, Any] = {
+            name: type(value)(value)
+            for name, value in vars(self).items()
+            if isinstance(value, dict | list | set)
+        }
+        copies["slots"] = [slot and replace(slot) for slot in self.slots]
+        return replace(self, **copies)
 
     def remember_sent(self, now: int, campaign: int) -> None:
         """Section 2: `now` and the campaign are appended, the oldest drops out."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
+import numpy as np
 from confluent_kafka import Consumer
 
 from schemas import codec, topics
 from schemas.policy import Policy
+from schemas.profile import ROW
 from streams.engine.kafka import Client, Record, read_all
 from tests.reference.cuts import RefRecord
 from tests.reference.recompute import recompute
@@ -18,44 +23,47 @@ _UNCOMPARED = {"gates", "segments", "features", "policy"}  # figures for people;
 
 def differences(client: Client, policy: Policy, partitions: int) -> list[str]:
     """Everything in which the pipeline and the reference differ, readable; empty if nothing."""
+    # Spawned: librdkafka does not survive a fork.
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        work = [pool.submit(_of_partition, client, policy, partitions, p) for p in range(partitions)]
+        found = [each.result() for each in work]
+    out = [line for lines, _, _ in found for line in lines]
+    expected_commands = [command for _, commands, _ in found for command in commands]
+    expected_recalls = [recall for _, _, recalls in found for recall in recalls]
+    out += _sets("command", decoded(client, topics.COMMANDS.name, partitions), expected_commands)
+    out += _sets("recall", decoded(client, topics.RECALLS.name, partitions), expected_recalls)
+    return out
+
+
+def _of_partition(
+    client: Client, policy: Policy, partitions: int, partition: int
+) -> tuple[list[str], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Differences of one partition, and the commands and recalls that the reference gives for it."""
     consumer = client.reader()
-    try:
-        control = [
-            codec.decode(topics.CONTROL.name, record.value or b"") | {"offset": record.offset}
-            for record in read_all(consumer, topics.CONTROL.name, 0)
-        ]
-        commands = _by(partitions, consumer, topics.COMMANDS.name)
-        recalls = _by(partitions, consumer, topics.RECALLS.name)
-        out: list[str] = []
-        expected_commands: list[dict[str, Any]] = []
-        expected_recalls: list[dict[str, Any]] = []
-        for partition in range(partitions):
-            sources = {
-                topic.name: [
-                    _reference(topic.name, partition, r) for r in read_all(consumer, topic.name, partition)
-                ]
-                for topic in topics.SOURCES
-            }
-            journal = [
-                codec.decode(topics.JOURNAL.name, record.value or b"")
-                for record in read_all(consumer, topics.JOURNAL.name, partition)
-            ]
-            reference, results = recompute(policy, partition, partitions, sources, journal, control)
-            out += _fates(partition, journal, [result.fates for result in results])
-            out += _rows(partition, rows(client, partition), reference.rows(partition))
-            expected = [
-                (entry["number"], who, body)
-                for entry, r in zip(journal, results, strict=True)
-                for who, body in r.audit
-            ]
-            out += _audit(partition, consumer, expected)
-            expected_commands += [command for result in results for command in result.commands]
-            expected_recalls += [recall for result in results for recall in result.recalls]
-        out += _sets("command", commands, expected_commands)
-        out += _sets("recall", recalls, expected_recalls)
-        return out
-    finally:
-        consumer.close()
+    control = [
+        codec.decode(topics.CONTROL.name, record.value or b"") | {"offset": record.offset}
+        for record in read_all(consumer, topics.CONTROL.name, 0)
+    ]
+    sources = {
+        topic.name: [_reference(topic.name, partition, r) for r in read_all(consumer, topic.name, partition)]
+        for topic in topics.SOURCES
+    }
+    journal = [
+        codec.decode(topics.JOURNAL.name, record.value or b"")
+        for record in read_all(consumer, topics.JOURNAL.name, partition)
+    ]
+    reference, results = recompute(policy, partition, partitions, sources, journal, control)
+    out = [*_fates(partition, journal, [result.fates for result in results])]
+    out += _rows(partition, rows(client, partition), reference.rows(partition))
+    expected = [
+        (entry["number"], who, body)
+        for entry, result in zip(journal, results, strict=True)
+        for who, body in result.audit
+    ]
+    out += _audit(partition, consumer, expected)
+    consumer.close()
+    commands = [command for result in results for command in result.commands]
+    return out, commands, [recall for result in results for recall in result.recalls]
 
 
 def rows(client: Client, partition: int) -> dict[str, bytes]:
@@ -124,10 +132,6 @@ def _rows(partition: int, found: dict[str, bytes], expected: dict[str, bytes]) -
 
 
 def _fields(found: bytes, expected: bytes) -> str:
-    import numpy as np
-
-    from schemas.profile import ROW
-
     a, b = (np.frombuffer(value, ROW)[0] for value in (found, expected))
     return ", ".join(
         f"{name}: {a[name]} not {b[name]}"
@@ -158,8 +162,6 @@ def _sets(what: str, found: list[Any], expected: list[Any]) -> list[str]:
     left, right = sorted(map(repr, map(_ordered, found))), sorted(map(repr, map(_ordered, expected)))
     if left == right:
         return []
-    from collections import Counter
-
     a, b = Counter(left), Counter(right)
     return [f"{what}: unexpected {text}" for text in (a - b).elements()] + [
         f"{what}: missing {text}" for text in (b - a).elements()
