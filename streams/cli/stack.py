@@ -65,18 +65,11 @@ def status() -> None:
     """Show addresses, processes and health. Exit code 1 unless everything is ready."""
     console = Console()
     found = server(Settings()).status()
-    table = Table("server", "health", "address", "pid", "up for", "data", "log")
+    table = Table("server", "health", "address", "pid", "up for")
     uptime = "" if found.uptime is None else f"{found.uptime:.0f} s"
-    table.add_row(
-        "kafka",
-        found.health,
-        str(found.endpoint or ""),
-        str(found.pid or ""),
-        uptime,
-        str(found.data),
-        str(found.log),
-    )
+    table.add_row("kafka", found.health, str(found.endpoint or ""), str(found.pid or ""), uptime)
     console.print(table)
+    console.print(f"data {found.data}\nlog  {found.log}", markup=False, highlight=False, soft_wrap=True)
     if found.reason:
         console.print(found.reason, markup=False)
     if found.health != "ready":
