@@ -16,11 +16,6 @@ _OTHER_LANE = "other"
 _FREE = np.zeros((), PENDING)
 
 
-def campaigns_by_number(policy: Policy) -> dict[int, Campaign]:
-    """Campaigns by the number that rows store."""
-    return {campaign.number: campaign for campaign in policy.campaigns}
-
-
 def settle(
     rows: np.ndarray, names: Sequence[str], policy: Policy, paused: bool, now: int, out: Output
 ) -> np.ndarray:
@@ -33,6 +28,8 @@ def settle(
     waits, released = pending["state"] == Slot.PENDING, pending["state"] == Slot.RELEASED
     acts = released & (now >= pending["expires_at"] + UNCONFIRMED_AFTER_MS)
     acts |= waits & (now >= pending["expires_at"])
+    retired = (waits | released) & ~np.isin(pending["campaign"], list(policy.by_number))
+    acts |= retired
     if not paused:
         acts |= waits & (pending["due_at"] <= now)
     row, slot = np.nonzero(acts)
@@ -59,16 +56,20 @@ def _settle_one_each(
     out: Output,
 ) -> None:
     """Settle one slot of each of distinct rows."""
-    by_number = campaigns_by_number(policy)
     some = rows[row]
     sends = some["pending"][np.arange(len(row)), slot]
     free_at = contact.cap_free_at(some, now, policy.contact)
     quiet_until = contact.quiet_ends_at(contact.zone_of(some, policy.contact), now, policy.contact)
     for i in range(len(row)):
         name, send, r = names[row[i]], sends[i], int(row[i])
-        campaign = by_number[int(send["campaign"])]
+        campaign = policy.campaign(int(send["campaign"]))
+        gone = campaign.number not in policy.by_number
+        if gone and send["state"] == Slot.PENDING:
+            out.release(name, send, campaign, "withheld", Reason.RETIRED)
+            rows["pending"][r, slot[i]] = _FREE
+            continue
         if send["state"] == Slot.RELEASED:
-            out.closure(name, send, campaign, Reason.UNCONFIRMED)
+            out.closure(name, send, campaign, Reason.RETIRED if gone else Reason.UNCONFIRMED)
             rows["pending"][r, slot[i]] = _FREE
             continue
         gates = _release_gates(some[i], send, campaign, int(free_at[i]), int(quiet_until[i]), now)
@@ -129,11 +130,10 @@ def withdraw(
     rows: np.ndarray, number: int, name: str, policy: Policy, purpose: str | None, out: Output
 ) -> None:
     """Free the slots of one owned row whose campaign has `purpose` (None: all); recall what was released."""
-    by_number = campaigns_by_number(policy)
     pending = rows["pending"][number]
     for slot in np.flatnonzero(pending["state"]).tolist():
         send = pending[slot].copy()
-        campaign = by_number[int(send["campaign"])]
+        campaign = policy.campaign(int(send["campaign"]))
         if purpose is not None and campaign.purpose != purpose:
             continue
         if send["state"] == Slot.PENDING:
@@ -146,10 +146,9 @@ def withdraw(
 
 def find(rows: np.ndarray, number: int, policy: Policy, dispatch_id: str | None) -> int | None:
     """Slot of one row that holds this dispatch; None if none does."""
-    by_number = campaigns_by_number(policy)
     pending = rows["pending"][number]
     for slot in np.flatnonzero(pending["state"]).tolist():
-        channel = by_number[int(pending["campaign"][slot])].channel
+        channel = policy.campaign(int(pending["campaign"][slot])).channel
         if ids.dispatch_id(audit.decision_of(pending[slot]), channel) == dispatch_id:
             return int(slot)
     return None
@@ -160,5 +159,5 @@ def close(
 ) -> None:
     """Free one slot of an owned row because delivery said what became of it."""
     send = rows["pending"][number, slot]
-    out.closure(name, send, campaigns_by_number(policy)[int(send["campaign"])], reason)
+    out.closure(name, send, policy.campaign(int(send["campaign"])), reason)
     rows["pending"][number, slot] = _FREE

@@ -139,6 +139,22 @@ class Policy(_Strict):
         """Hash that the journal and decisions carry."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
+    @cached_property
+    def by_number(self) -> dict[int, Campaign]:
+        """Campaigns by the number that rows store."""
+        return {campaign.number: campaign for campaign in self.campaigns}
+
+    def campaign(self, number: int) -> Campaign:
+        """The campaign of this number; a nameless stand-in where the policy no longer has it."""
+        stand_in: dict[str, Any] = {
+            "number": number,
+            "name": f"campaign-{number}",
+            "version": 0,
+            "purpose": "mail",
+            "channel": "mail",
+        }
+        return self.by_number.get(number) or Campaign.model_construct(**stand_in)
+
     def segment(self, name: str) -> Segment:
         """The segment of this name."""
         return next(segment for segment in self.segments if segment.name == name)

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     QUIET_HOURS = "quiet_hours", "Every hour before expiry lies in the recipient's quiet hours."
     EXPIRED = "expired", "It was not released before its expiry."
     WITHDRAWN = "withdrawn", "Consent was withdrawn, or the recipient suppressed, before it was confirmed."
+    RETIRED = "retired", "The policy no longer has the campaign that scheduled it."
     CONFIRMED = "confirmed", "Delivery reported it sent."
     FAILED = "failed", "Delivery reported that it was not sent."
     UNCONFIRMED = "unconfirmed", "An hour past expiry delivery had reported nothing."

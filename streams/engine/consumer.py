@@ -7,7 +7,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 import aiokafka
 import structlog
@@ -31,7 +31,7 @@ _TAKEOVERS_AT_ONCE: Final = 4
 _EX_SOFTWARE: Final = 70
 
 
-def end_worker(error: BaseException) -> None:
+def end_worker(error: BaseException) -> NoReturn:
     """End the process at once: nothing uncommitted is visible, and a half-stopped worker is worse."""
     _log.critical(events.WORKER_FAILED, error=str(error), error_kind=type(error).__name__, exc_info=error)
     os._exit(_EX_SOFTWARE)
@@ -162,7 +162,6 @@ class CutConsumer(driver.Consumer):
             return  # of the moment between assignment and seek; the seek has been made
         except KafkaError as error:
             end_worker(error)
-            return
         for tp, records in found.items():
             line = lines.get(tp.partition)
             if line is not None and line is self.lines.get(tp.partition):
@@ -204,10 +203,14 @@ class CutConsumer(driver.Consumer):
         return tp, message
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        while not (self._stopped.is_set() or fetcher._stopped.is_set()):
-            await self.sleep(0)
-            async for _, message in self.getmany(timeout=1.0):
-                await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                await self.sleep(0)
+                async for _, message in self.getmany(timeout=1.0):
+                    await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        except Exception as error:
+            if not self.app.should_stop:
+                end_worker(error)
 
     # Handling
 
@@ -239,6 +242,8 @@ class CutConsumer(driver.Consumer):
             self.metrics.committed(entries, time.perf_counter() - began)
         except Fenced:
             line.fenced = True
+            if self.lines.get(line.partition) is not line:
+                return  # it was lost meanwhile, and its new owner has fenced what was late
             self._fenced_since[line.partition] = time.monotonic()
             _log.warning(events.LINE_FENCED, partition=line.partition, cut=line.number)
         except Exception as error:

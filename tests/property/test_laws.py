@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.policy import Campaign, Policy
 from schemas.profile import ROW
 from streams.engine.cut import Cut, Handled
 from streams.engine.store import NEVER, SlabStore
@@ -72,3 +73,22 @@ def test_the_columns_decide_as_the_plain_reference_does(cuts: list[Cut]) -> None
         for tally in handled.tallies:
             fates = expected.fates[tally.topic]
             assert {name: getattr(tally, name) for name in fates} == fates
+
+
+@given(stories(), st.sampled_from(POLICY.campaigns))
+def test_a_campaign_that_is_removed_frees_its_sends_in_both_readings(cuts: list[Cut], gone: Campaign) -> None:
+    """The policy changes before the last cut, as when a worker is started again with other files."""
+    campaigns = tuple(campaign for campaign in POLICY.campaigns if campaign != gone)
+    left = Policy(
+        segments=POLICY.segments, campaigns=campaigns, contact=POLICY.contact, send_time=POLICY.send_time
+    )
+    before, fast, plain = Fast(), Fast(left), Reference(left, PARTITIONS)
+    for cut in cuts[:-1]:
+        before.handle(cut)
+    fast.store = before.store
+    plain.load(0, before.rows())
+    handled, expected = fast.handle(cuts[-1]), plain.handle(for_reference(cuts[-1]))
+    told = Counter(repr(_ordered((who, _comparable(body)))) for who, body in bodies(handled))
+    wanted = Counter(repr(_ordered((who, _comparable(body)))) for who, body in expected.audit)
+    assert told == wanted
+    assert fast.rows() == plain.rows(0)

@@ -84,7 +84,7 @@ class Work:
 
     def campaign(self, number: int) -> Campaign:
         """The campaign of this number."""
-        return next(campaign for campaign in self.policy.campaigns if campaign.number == number)
+        return self.policy.campaign(number)
 
     def audit(self, recipient_id: str, **body: Any) -> None:
         """Note an audit body."""

@@ -28,7 +28,12 @@ def settle(work: Work, recipient_id: str, recipient: Recipient) -> None:
         slot = recipient.slots[index]
         if slot is None:
             raise AssertionError("settling one slot freed another")
-        if slot.released:
+        if slot.campaign not in {campaign.number for campaign in work.policy.campaigns}:
+            if slot.released:
+                close(work, recipient_id, recipient, index, Reason.RETIRED)
+            else:
+                withhold(work, recipient_id, recipient, index, Reason.RETIRED)
+        elif slot.released:
             if work.cut.now >= slot.expires_at + UNCONFIRMED_MS:
                 close(work, recipient_id, recipient, index, Reason.UNCONFIRMED)
         elif work.cut.now >= slot.expires_at:

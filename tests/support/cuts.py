@@ -12,7 +12,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 import infra
-from schemas import codec, ids, policy, topics
+from schemas import codec, ids, topics
+from schemas import policy as policies
 from schemas.policy import Campaign, Policy, Segment
 from schemas.profile import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.units import Milliseconds
@@ -26,7 +27,7 @@ from tests.reference.cuts import RefCut, RefRecord
 from tests.reference.recompute import cut_order
 
 PARTITIONS = 3
-PACKAGED = policy.load(Path(infra.__file__).parent / "policy")
+PACKAGED = policies.load(Path(infra.__file__).parent / "policy")
 START = 1_488_326_400_000 + 3 * DAY_MS  # 2017-03-04, eight days before daylight saving begins in New York
 
 
@@ -147,8 +148,8 @@ def encoded(plan: Planned, now: int) -> tuple[bytes | None, bytes | None, tuple[
 class Fast:
     """The columnar reading."""
 
-    def __init__(self) -> None:
-        self.decider = Decider(POLICY, PARTITIONS)
+    def __init__(self, policy: Policy = POLICY) -> None:
+        self.decider = Decider(policy, PARTITIONS)
         self.store = SlabStore(self.decider.dtype)
 
     def handle(self, cut: Cut) -> Handled:
