@@ -2,6 +2,8 @@
 
 import os
 import sys
+import tomllib
+from typing import NoReturn
 
 # One worker a core is how it scales. Polars' thread pool, read at import, halves the rate of small cuts.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -9,9 +11,11 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 os.environ.setdefault("RUST_BACKTRACE", "0")
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from schemas.settings import Settings
 from streams.cli import (
     control,
     dead_letters,
@@ -42,8 +46,20 @@ def main() -> None:
     try:
         app()
     except stack.EXPECTED as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
-        sys.exit(1)
+        _fail(str(error))
+    except ValidationError as error:
+        if error.title != Settings.__name__:
+            raise
+        for problem in error.errors():
+            name = ".".join(map(str, problem["loc"]))
+            _fail(f"setting {name} (OPPORTUNE_{name.upper()}, or {name} in opportune.toml): {problem['msg']}")
+    except tomllib.TOMLDecodeError as error:
+        _fail(f"opportune.toml, or the file that OPPORTUNE_CONFIG names, is no TOML: {error}")
+
+
+def _fail(text: str) -> NoReturn:
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(text)}", highlight=False)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

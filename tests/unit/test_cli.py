@@ -1,0 +1,53 @@
+"""The command line's edges: bad settings and missing servers are told, not thrown."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - our own command line
+        [sys.executable, "-m", "streams.cli.main", *command],
+        env=os.environ | {"OPPORTUNE_STATE_DIR": str(folder), "COLUMNS": "300"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_setting_of_the_wrong_kind_is_named_with_where_to_set_it(tmp_path: Path) -> None:
+    told = run(tmp_path, "status", OPPORTUNE_PARTITIONS="many")
+    assert told.returncode == 1
+    assert "OPPORTUNE_PARTITIONS" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize(("text", "named"), [("partitons = 3", "partitons"), ("partitions = ", "TOML")])
+def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, named: str) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    told = run(tmp_path, "status", OPPORTUNE_CONFIG=str(tmp_path / "mine.toml"))
+    assert told.returncode == 1
+    assert named in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize("command", [["run", "decide"], ["explain", "ann"], ["reconcile"], ["report"]])
+def test_without_kafka_every_command_says_how_to_get_one(tmp_path: Path, command: list[str]) -> None:
+    told = run(tmp_path, *command)
+    assert told.returncode == 1
+    assert "opportune up" in told.stderr
+
+
+def test_a_policy_with_a_mistake_names_file_and_field(tmp_path: Path) -> None:
+    (tmp_path / "segments").mkdir()
+    (tmp_path / "segments" / "odd.toml").write_text(
+        'number = 1\nname = "odd"\nwhere = "x"\nwher = "y"\ndoc = ""'
+    )
+    told = run(tmp_path, "run", "decide", OPPORTUNE_POLICY_DIR=str(tmp_path), OPPORTUNE_BROKERS="127.0.0.1:1")
+    assert told.returncode == 1
+    assert "odd.toml" in told.stderr
+    assert "wher" in told.stderr
