@@ -50,6 +50,7 @@ def saturating(base: np.ndarray, amounts: np.ndarray, keys: np.ndarray, maximum:
     int64 (n,), each at most its amount: a counter at its maximum takes nothing more, so that adding in
     one go or in parts gives the same.
     """
+    amounts = np.minimum(amounts, maximum)  # or sums of huge ones overflow
     order = np.argsort(keys, kind="stable")
     sums = running_sum(amounts[order], keys[order])
     before = base[order]

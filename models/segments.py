@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,37 @@ import polars as pl
 from models import features
 from models.features import Feature
 from schemas.policy import PolicyError, Segment
+
+# Extremes of counters, sums and hours, and NULL; each feature has each of them in some row.
+_PROBED: Final = (None, 0.0, 1.0, 2.0, 127.0, 255.0, 40_000.0, 4_294_967_295.0, -0.05, 0.5, 87_600.0)
+
+
+def _probe(segment: Segment, expression: pl.Expr) -> None:
+    """Refuse an expression that fails on some values, or whose answer depends on other recipients."""
+    columns = {
+        name: [_PROBED[(row * (1 + number % 3) + number) % len(_PROBED)] for row in range(len(_PROBED))]
+        for number, name in enumerate(features.FEATURES)
+    }
+    frame = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64))
+    try:
+        whole = frame.select(expression.alias("holds")).get_column("holds").to_list()
+        backwards = frame.reverse().select(expression.alias("holds")).get_column("holds").to_list()
+        singly = [
+            value
+            for row in range(frame.height)
+            for value in frame.slice(row, 1).select(expression.alias("holds")).get_column("holds").to_list()
+        ]
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+            raise
+        raise PolicyError(
+            f"segment {segment.name}: {segment.where!r} fails on some values: {error}"
+        ) from error
+    if not whole == backwards[::-1] == singly or len(whole) != frame.height:
+        raise PolicyError(
+            f"segment {segment.name}: {segment.where!r} must be about one recipient: it names no feature, or "
+            "uses an aggregate or a window over others"
+        )
 
 
 @dataclass(frozen=True)
@@ -42,6 +74,7 @@ class Segments:
                 raise PolicyError(f"segment {segment.name}: {segment.where!r}: {error}") from error
             if dtype != pl.Boolean:
                 raise PolicyError(f"segment {segment.name}: {segment.where!r} gives {dtype}, not a boolean")
+            _probe(segment, expression)
             expressions.append(expression.fill_null(False).alias(segment.name))
         used = features.named_in(segment.where for segment in definitions)
         return cls(tuple(definitions), used, tuple(expressions))

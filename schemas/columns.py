@@ -75,6 +75,10 @@ def decode(topic: str, values: Sequence[bytes], keys: Sequence[bytes]) -> pl.Dat
         not found where it must stand, or a key differs. Some record is bad; only decoding one by one
         tells which.
     """
+    for value, key in zip(values, keys, strict=True):
+        # Or a record that is cut short could be mended by what stands before the next.
+        if not value.startswith(_varint(len(key)) + key, codec.HEADER_BYTES):
+            raise ColumnsRefused("a record does not begin with its key")
     bodies = [value[codec.HEADER_BYTES :] for value in values]
     bodies.append(_sentinel(topic))
     block = b"".join(bodies)

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     partitions: int = Field(12, ge=1, le=1024, description="Partitions of every keyed topic; permanent.")
     replication: int = Field(1, ge=1, description="Replicas of every topic; 3 in production.")
     worker_id: str | None = Field(None, description="Static group membership; unique and stable per worker.")
+    web_bind: str = Field("127.0.0.1", description="Address that the worker's web server listens on.")
     web_port: int = Field(0, ge=0, le=65535, description="Port of the worker's web server; 0: any free one.")
     session_timeout_s: float = Field(
         30.0, gt=0, description="After this long a silent worker's partitions move."

@@ -9,7 +9,7 @@ from schemas import codec, topics
 from streams import reading
 from streams.engine.control import Clock, Control
 from streams.engine.cut import Out
-from streams.engine.kafka import Client
+from streams.engine.kafka import Client, bytes_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def history(client: Client) -> Iterator[Change]:
     state = Control()
     for part in reading.parts(consumer, topics.CONTROL.name):
         for message in reading.messages(consumer, part):
-            value = reading.bytes_of(message.value()) or b""
+            value = bytes_of(message.value()) or b""
             made = change_of(state, reading.offset_of(message), value)
             state = made.state
             yield made

@@ -9,7 +9,7 @@ from schemas.reasons import DeadLetterReason
 from streams import reading
 from streams.agents import intake
 from streams.engine.cut import Out
-from streams.engine.kafka import Client, Record
+from streams.engine.kafka import Client, Record, bytes_of
 from streams.engine.partitioner import partition_of
 from streams.reading import Part
 
@@ -82,7 +82,7 @@ class DeadLetters:
             # A letter stands on the partition number of the cut, which is that of its origin.
             if choice.partition in (None, part.partition):
                 for message in reading.messages(self._consumer, part):
-                    letter = Letter.decode(reading.bytes_of(message.value()) or b"")
+                    letter = Letter.decode(bytes_of(message.value()) or b"")
                     if choice.takes(letter):
                         yield letter
 

@@ -69,11 +69,6 @@ def offset_of(message: Message) -> int:
     return message.offset() or 0
 
 
-def bytes_of(part: str | bytes | None) -> bytes | None:
-    """Key or value of a message, which confluent-kafka types more widely than it returns them."""
-    return part.encode() if isinstance(part, str) else part
-
-
 def audit_reader(client: Client) -> AuditReader:
     """Open the audit trail as it stands on Kafka. Raises `NoTopic` or `KafkaUnavailable`."""
     consumer, name = client.reader(), topics.AUDIT.name

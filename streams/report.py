@@ -10,7 +10,7 @@ from typing import Any, Final
 from schemas import codec, topics
 from streams import reading
 from streams.engine.journal import Entry
-from streams.engine.kafka import Client
+from streams.engine.kafka import Client, bytes_of
 from streams.figures import (
     Campaign,
     Cuts,
@@ -140,8 +140,8 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _value(message: Any) -> bytes:
-    return reading.bytes_of(message.value()) or b""
+    return bytes_of(message.value()) or b""
 
 
 def _pairs(found: Iterable[Any]) -> list[tuple[bytes, bytes]]:
-    return [(reading.bytes_of(message.key()) or b"", _value(message)) for message in found]
+    return [(bytes_of(message.key()) or b"", _value(message)) for message in found]

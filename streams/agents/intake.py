@@ -32,8 +32,8 @@ _TEXT_LIMITS: Final = {"locale": 8, "place": 8, "provider": 12}
 class Taken:
     """The columns of a cut's records, n in all, in the cut's order; position is the index.
 
-    `fields` are the decoded records as frames or dicts by topic; `fate` is None where the record goes on
-    to be handled, else the dead letter's reason and error, or the string `rekeyed`.
+    `fields` holds the decoded records of consent, attributes and delivery; `dead` the dead letters' reasons
+    and errors. Both by position.
     """
 
     topic: np.ndarray  # rank of the source topic, u1
@@ -70,14 +70,19 @@ class Taken:
         return (self.at > 0) & (self.at < now - _LATE_MS)
 
 
+def headers_of(record: Consumed) -> dict[str, bytes]:
+    """Headers by name; a null value, which one client gives and another does not, counts as empty."""
+    return {name: value or b"" for name, value in record.headers}
+
+
 def origin_of(record: Consumed) -> tuple[str, int, int] | None:
     """Where a re-keyed or re-driven record first stood, from its headers; None for any other."""
     if not record.headers:
         return None
-    headers = dict(record.headers)
+    headers = headers_of(record)
     try:
         return headers[ORIGIN_TOPIC].decode(), int(headers[ORIGIN_PARTITION]), int(headers[ORIGIN_OFFSET])
-    except (KeyError, ValueError, AttributeError):
+    except (KeyError, ValueError):
         return None
 
 

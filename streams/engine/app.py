@@ -37,8 +37,8 @@ def build(spec: Spec, settings: Settings, web_port: int, datadir: Path) -> faust
         broker_request_timeout=max(60.0, 2 * settings.session_timeout_s),
         stream_buffer_maxsize=settings.partitions,
         stream_recovery_delay=0.0,
-        web_bind="127.0.0.1",
-        web_host="127.0.0.1",
+        web_bind=settings.web_bind,
+        stream_wait_empty=True,  # drain before leaving
         web_port=web_port,
         datadir=datadir,
         loghandlers=[],

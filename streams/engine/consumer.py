@@ -6,6 +6,7 @@ Faust and aiokafka keep group membership, rebalancing and fetching; offsets, ord
 import asyncio
 import os
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from typing import Any, Final, NoReturn, cast
 
@@ -66,6 +67,8 @@ class CutConsumer(driver.Consumer):
         self._under_way: set[asyncio.Task[None]] = set()
         self._fenced_since: dict[int, float] = {}
         self._committed: dict[TP, int] = {}
+        self._taking_over: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._sought = 0  # the assignment that was last acted upon
         self._assignments = 0  # grows at every revocation: what was begun before it must not go live after it
 
     def _new_consumer_thread(self) -> CutThread:
@@ -90,6 +93,7 @@ class CutConsumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Take over the assigned partition numbers; each goes live as soon as its line stands."""
         owned = {tp.partition for tp in self.assignment() if tp.topic in self.spec.sources}
+        self._sought = self._assignments
         for partition in self._kept.keys() - owned:
             del self._kept[partition]
             _log.info(events.LINE_DROPPED, partition=partition)
@@ -99,7 +103,8 @@ class CutConsumer(driver.Consumer):
 
     async def _take_over(self, partition: int, slots: asyncio.Semaphore, assignment: int) -> None:
         try:
-            async with slots:
+            # One at a time for a partition: a late take-over must not fence the line of a newer one.
+            async with self._taking_over[partition], slots:
                 if assignment != self._assignments:
                     return
                 kept = self._kept.pop(partition, None)
@@ -111,8 +116,9 @@ class CutConsumer(driver.Consumer):
                 )
             if assignment == self._assignments:
                 self.lines[partition] = line
-            else:
-                self._kept[partition] = line
+                self._fenced_since.pop(partition, None)
+            elif self._sought < self._assignments:
+                self._kept[partition] = line  # the partition may stay; the coming assignment tells
         except Exception as error:
             if assignment == self._assignments:
                 end_worker(error)
@@ -166,20 +172,22 @@ class CutConsumer(driver.Consumer):
             line = lines.get(tp.partition)
             if line is not None and line is self.lines.get(tp.partition):
                 line.buffer(tp.topic, records)
-        for tp in known:
-            lines[tp.partition].cold.discard(tp.topic)
+        for tp, position in known.items():
+            lines[tp.partition].warm(tp.topic, position)
 
     async def _fetch_wanted(
         self, wanted: set[TP], cold: set[TP], timeout: float, most: int
-    ) -> tuple[Mapping[Any, list[Any]], set[TP]]:
+    ) -> tuple[Mapping[Any, list[Any]], dict[TP, int]]:
         """Fetch, and tell which cold partitions are known whole. Runs in the consumer's thread."""
         consumer = self._thread._ensure_consumer()
         found = await self._thread._fetch_records(consumer, wanted, timeout, most)
-        known = set()
+        known = {}
         for tp in cold & wanted:
             end = consumer.highwater(TopicPartition(*tp))
-            if end is not None and (tp in found or await consumer.position(TopicPartition(*tp)) >= end):
-                known.add(tp)
+            if end is not None:
+                position = await consumer.position(TopicPartition(*tp))
+                if tp in found or position >= end:
+                    known[tp] = position
         return cast(Mapping[Any, list[Any]], found), known
 
     def _message(self, cut: Cut, generation: int) -> tuple[TP, ConsumerMessage]:
@@ -225,7 +233,9 @@ class CutConsumer(driver.Consumer):
             while planned is not None:
                 line.stage(planned, self.spec.handler.handle(planned, line.store))
                 planned = line.following(planned)
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # a panic of polars is no Exception, and must not stall the line
             end_worker(error)
         self.metrics.handled(time.perf_counter() - began)
         self._begin(self._finish(line))
@@ -242,12 +252,14 @@ class CutConsumer(driver.Consumer):
             self.metrics.committed(entries, time.perf_counter() - began)
         except Fenced:
             line.fenced = True
-            if self.lines.get(line.partition) is not line:
-                return  # it was lost meanwhile, and its new owner has fenced what was late
-            self._fenced_since[line.partition] = time.monotonic()
+            if self.lines.get(line.partition) is line:
+                self._fenced_since[line.partition] = time.monotonic()
             _log.warning(events.LINE_FENCED, partition=line.partition, cut=line.number)
         except Exception as error:
-            end_worker(error)
+            if self.lines.get(line.partition) is line:
+                end_worker(error)
+            # The partition was lost meanwhile: its journal knows whether this was committed.
+            _log.warning(events.LINE_DROPPED, partition=line.partition, error=str(error))
 
     def _end_if_fenced_for_long(self) -> None:
         """A fenced line that no rebalance took away is owned twice: end this worker, the other goes on."""

@@ -95,6 +95,8 @@ class Line:
                 store = snapshot.store if snapshot else spec.new_store()
                 start = snapshot.changelog_offset if snapshot else OFFSET_BEGINNING
                 applied = recovery.recover(consumer, spec.changelog, partition, start, store, check_version)
+            if entry is None and len(store):
+                raise JournalLost(partition, len(store))
             earliest = {topic: bounds(consumer, topic, partition) for topic in spec.sources}
         finally:
             consumer.close()
@@ -146,14 +148,24 @@ class Line:
         planned = self._planned(peek_only=True)
         return planned is not None and buffer[-1].offset + 1 < planned.next_offsets.get(topic, 0)
 
+    def warm(self, topic: str, position: int) -> None:
+        """Learn what a topic held at the take-over: all that was fetched of it, up to `position`.
+
+        Where nothing was, the position has passed the transaction markers at the end of the topic. The
+        journal takes it over, or retention would one day seem to have lost a record that never was.
+        """
+        self.cold.discard(topic)
+        if not self.buffers[topic]:
+            self.next_offsets[topic] = max(self.next_offsets[topic], position)
+
     def buffer(self, topic: str, records: Sequence[Consumed]) -> None:
         """Take fetched records, in offset order."""
         self.buffers[topic].extend(records)
 
     def next_cut(self, control: Control, wall: int) -> Cut | None:
         """Make the next cut if there is cause; None if not. `wall` is the wall clock, UTC ms."""
-        if self.in_flight is not None or self.fenced:
-            return None
+        if self.in_flight is not None or self.fenced or control.version < self._control_seen:
+            return None  # the last: this worker has not yet read what the former owner knew, a pause perhaps
         before = self.entry.now if self.entry else None
         if control.clock.mode == "plan" and control.clock.plan_id != self._plan_ended:
             return self._follow(control, before, wall)
@@ -331,6 +343,17 @@ class Line:
         if self._plan is not None:
             self._plan.close()
             self._plan = None
+
+
+class JournalLost(RuntimeError):
+    """There are rows and no journal: going on would count every event twice. Stop."""
+
+    def __init__(self, partition: int, keys: int) -> None:
+        super().__init__(
+            f"partition {partition} has {keys} rows and no journal entry: the journal's retention has "
+            f"taken all of it, or the topic was made anew; restore {topics.JOURNAL.name}, or begin with "
+            "empty topics"
+        )
 
 
 class OffsetOutOfRange(RuntimeError):

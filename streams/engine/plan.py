@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from schemas import codec, topics
-from streams.engine.kafka import Client, KafkaUnavailable, bytes_of
+from streams.engine.kafka import Client, KafkaUnavailable, bounds, bytes_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class PlanReader:
 
     def __init__(self, client: Client, partition: int, offset: int) -> None:
         self._consumer: Consumer = client.follower()
-        start = offset - 1 if offset > 0 else OFFSET_BEGINNING
+        # Retention may have taken the entry before: then no plan that is asked for ended there.
+        low, _ = bounds(self._consumer, topics.PLAN.name, partition)
+        start = max(offset - 1, low)
         self._consumer.assign([TopicPartition(topics.PLAN.name, partition, start)])
         self._ahead: deque[PlannedCut] = deque()
 

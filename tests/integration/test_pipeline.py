@@ -169,6 +169,39 @@ def test_what_cannot_be_handled_is_kept_whole_and_comes_back_when_driven_again(s
     assert differences(stack.client, load_policy(stack.settings), 4) == []
 
 
+def test_records_made_to_break_a_worker_become_dead_letters(stack: Stack) -> None:
+    _stand_still(stack, NOW)
+    topic, who = topics.CLICKS.name, "somebody"
+    good = codec.encode(topic, {"recipient_id": who, "event_id": None, "occurred_at": NOW, "kind": "view"})
+    producer = Producer(
+        {
+            "bootstrap.servers": stack.client.brokers,
+            "compression.type": "gzip",
+            "message.max.bytes": 20_000_000,
+        }
+    )
+    headers: Any = [("origin-topic", b"x"), ("origin-partition", None), ("rekeyed", None)]
+    home = partition_of(who.encode(), 4)
+    producer.produce(topic, good, who.encode(), home, headers=headers)
+    # The broker limits batches as they are compressed, so this one passes.
+    producer.produce(topic, bytes(8 * 1024 * 1024), who.encode(), home)
+    producer.produce(topic, codec.header(codec.current_id(topic)) + b"\xff" * 30, who.encode(), home)
+    producer.produce(topic, good, who.encode(), home)
+    producer.flush()
+    worker = stack.start_worker()
+    stacks.await_quiet(stack)
+
+    assert worker.poll() is None, stack.log(worker)
+    letters = {letter["reason"]: letter for letter in decoded(stack.client, topics.DEAD_LETTERS.name, 4)}
+    assert set(letters) == {"oversized", "malformed"}
+    assert len(letters["oversized"]["value"]) == topics.MAX_RECORD_BYTES
+    assert "sha256" in letters["oversized"]["error"]
+    assert stack.run("reconcile").returncode == 0
+    assert differences(stack.client, load_policy(stack.settings), 4) == []
+    stack.end()
+    assert stack.run("verify").returncode == 0
+
+
 def test_nothing_is_released_while_paused_and_what_is_due_goes_when_resumed(stack: Stack) -> None:
     _stand_still(stack, NOW)
     producer = loading.producer(stack.client)

@@ -150,12 +150,15 @@ class Fast:
 
     def __init__(self, policy: Policy = POLICY) -> None:
         self.decider = Decider(policy, PARTITIONS)
+        self.control_version = 0
         self.store = SlabStore(self.decider.dtype)
 
     def handle(self, cut: Cut) -> Handled:
         """Handle a cut and apply it, as a line does."""
-        for slots, _, rows in self.store.batches():
-            self.store.set_due(slots, self.decider.due_at(rows, cut.before, cut.control))
+        if cut.control.version != self.control_version:
+            self.control_version = cut.control.version
+            for slots, _, rows in self.store.batches():
+                self.store.set_due(slots, self.decider.due_at(rows, cut.before, cut.control))
         handled = self.decider.handle(cut, self.store)
         handled.apply(self.store)
         return handled
@@ -246,7 +249,10 @@ def planned(draw: st.DrawFn, dispatches: Sequence[tuple[str, str]] = ()) -> Plan
         kinds = ["view"] * 4 + ["click", "scroll", "search", "cart", "open"]
         fields = {"kind": draw(st.sampled_from(kinds)), "event_id": draw(_EVENT_IDS)}
     elif topic == topics.PURCHASES.name:
-        fields = {"amount": draw(st.sampled_from([0, 1, 2_500, 25_000, -1])), "event_id": draw(_EVENT_IDS)}
+        fields = {
+            "amount": draw(st.sampled_from([0, 1, 2_500, 25_000, 2**32, 2**62, 2**63 - 1, -1])),
+            "event_id": draw(_EVENT_IDS),
+        }
     elif topic == topics.CONSENT.name:
         fields = {
             "purpose": draw(st.sampled_from(["mail", "mail", "profiling"])),

@@ -1,0 +1,86 @@
+"""When a line makes a cut, and when it must not."""
+
+from typing import Any
+
+import pytest
+
+from streams.agents.decide import Decider
+from streams.engine.control import Clock, Control
+from streams.engine.cut import Cut
+from streams.engine.journal import Entry
+from streams.engine.kafka import Client, Record
+from streams.engine.line import Line, Spec
+from streams.engine.store import SlabStore
+from tests.support.cuts import PARTITIONS, POLICY
+
+NOW = 1_700_000_000_000
+
+
+@pytest.fixture
+def line() -> Line:
+    decider = Decider(POLICY, PARTITIONS)
+    store = SlabStore(decider.dtype)
+    spec = Spec("test", Client("nowhere:1", {}), ("a", "b"), "rows", decider, 10, lambda: store)
+    entry = Entry(0, 7, NOW, 2, decider.policy, 0, None, False)
+    made = Line(spec, 0, store, entry, {"a": 5, "b": 0})
+    made.warm("a", 5)
+    made.warm("b", 0)
+    return made
+
+
+def record(offset: int) -> Any:
+    return Record(offset, 0, b"ann", b"", ())
+
+
+def control(version: int, **clock: Any) -> Control:
+    return Control(version, clock=Clock("scaled", NOW, 0, 0.0, **clock))
+
+
+def test_without_cause_there_is_no_cut(line: Line) -> None:
+    assert line.next_cut(control(2), 0) is None
+
+
+def test_records_make_a_cut_that_goes_on_from_the_last(line: Line) -> None:
+    line.buffer("a", [record(5), record(8)])
+    cut = line.next_cut(control(2), 0)
+    assert isinstance(cut, Cut)
+    assert (cut.number, cut.before, cut.now) == (8, NOW, NOW)
+    assert cut.next_offsets == {"a": 9, "b": 0}
+    assert line.next_cut(control(2), 0) is None, "one is in flight"
+
+
+def test_a_change_of_control_makes_a_cut(line: Line) -> None:
+    assert line.next_cut(control(3), 0) is not None
+
+
+def test_control_never_goes_back_or_a_pause_would_not_hold_across_a_hand_over(line: Line) -> None:
+    line.buffer("a", [record(5)])
+    assert line.next_cut(control(1), 0) is None
+    assert line.next_cut(control(2), 0) is not None
+
+
+def test_time_never_goes_back(line: Line) -> None:
+    line.buffer("a", [record(5)])
+    cut = line.next_cut(Control(2, clock=Clock("scaled", NOW - 1000, 0, 0.0)), 0)
+    assert cut is not None
+    assert cut.now == NOW
+
+
+def test_the_first_cut_waits_until_it_is_known_what_every_topic_held(line: Line) -> None:
+    line.cold = {"b"}
+    line.buffer("a", [record(5)])
+    assert line.next_cut(control(2), 0) is None
+    line.warm("b", 3)
+    cut = line.next_cut(control(2), 0)
+    assert cut is not None
+    assert cut.next_offsets["b"] == 3, "behind the markers"
+
+
+def test_a_backlog_of_one_topic_takes_no_more_than_its_share(line: Line) -> None:
+    line.buffer("a", [record(n) for n in range(5, 40)])
+    line.buffer("b", [record(0)])
+    cut = line.next_cut(control(2), 0)
+    assert cut is not None
+    assert {topic: len(records) for topic, records in cut.records.items()} == {"a": 10, "b": 1}
+    assert not line.wants("a")
+    assert line.wants("b")
