@@ -18,7 +18,7 @@ help: ## Show what there is
 
 setup: .venv/.dev ## Make .venv with everything that development needs
 
-demo: .venv/.runtime ## Live through a day of campaigns on this machine
+demo: .venv/.runtime ## Two months of a grocery as history, a minute live, and a report
 	$(BIN)/opportune demo
 
 test: .venv/.dev ## Run the tests, all but the long fault runs
@@ -34,10 +34,10 @@ lint: .venv/.dev ## Check style, types, who imports whom, and schemas
 	$(BIN)/lint-imports
 	$(BIN)/opportune schemas check
 
-bench: .venv/.dev ## Measure beside peers: make bench SUITE=name
+bench: .venv/.dev ## Measure the speed: make bench SUITE=decide
 	$(BIN)/python -m benchmarks $(SUITE)
 
-up: .venv/.runtime ## Start Kafka and ClickHouse on this machine
+up: .venv/.runtime ## Start Kafka on this machine
 	$(BIN)/opportune up
 
 down: .venv/.runtime ## Stop what `make up` started

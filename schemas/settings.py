@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -58,6 +58,14 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe that is logged."
     )
+
+    @model_validator(mode="after")
+    def _static_member_has_an_address(self) -> Self:
+        # Faust keeps a member's address in its assignment: a static member that comes back on another port
+        # would own nothing and say nothing.
+        if self.worker_id is not None and not self.web_port:
+            raise ValueError("worker_id needs a fixed web_port too, the same after every restart")
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -1,6 +1,7 @@
 """`opportune demo`: the whole of it on this machine, from nothing to a report."""
 
 import shutil
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -21,7 +22,7 @@ def demo(
     households: Annotated[int | None, typer.Option(min=1, help="Only the first so many households.")] = None,
     keep: Annotated[bool, typer.Option("--keep/--stop", help="Leave Kafka running, to ask it more.")] = True,
 ) -> None:
-    """Start Kafka, load two months of real shopping as history, live one minute at 600x, and report.
+    """Start Kafka, load two months of a grocery's shopping as history, live one minute at 600x, and report.
 
     It uses its own folder under the state folder, made anew each time.
     """
@@ -42,8 +43,8 @@ def demo(
     report.show(console, client)
     if keep:
         console.print(
-            f"\nKafka still runs. Ask it: [bold]OPPORTUNE_STATE_DIR={settings.state_dir} opportune[/] "
-            "explain RECIPIENT; stop it with [bold]opportune down[/]."
+            f"\nKafka still runs. Ask it: [bold]OPPORTUNE_STATE_DIR={settings.state_dir} {sys.argv[0]}[/] "
+            "explain RECIPIENT; stop it with [bold]{sys.argv[0]} down[/]."
         )
     else:
         stack.server(settings).down()

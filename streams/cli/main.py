@@ -52,6 +52,8 @@ def main() -> None:
             raise
         for problem in error.errors():
             name = ".".join(map(str, problem["loc"]))
+            if not name:
+                _fail(f"settings: {problem['msg'].removeprefix('Value error, ')}")
             _fail(f"setting {name} (OPPORTUNE_{name.upper()}, or {name} in opportune.toml): {problem['msg']}")
     except tomllib.TOMLDecodeError as error:
         _fail(f"opportune.toml, or the file that OPPORTUNE_CONFIG names, is no TOML: {error}")

@@ -53,7 +53,8 @@ def holding(policy: Policy, recipient: Recipient, now: int) -> set[int]:
 def holds(where: str, values: dict[str, Value]) -> bool:
     """Whether the expression is true; NULL is not."""
     names = sorted({word for word in re.findall(r"[a-z_][a-z0-9_]*", where.lower()) if word in values})
-    return _ask(where, tuple(names), tuple(values[name] for name in names))
+    bound = [values[name] for name in names]
+    return _ask(where, tuple(names), tuple(None if value is None else float(value) for value in bound))
 
 
 @lru_cache(maxsize=200_000)

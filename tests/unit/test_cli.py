@@ -51,3 +51,10 @@ def test_a_policy_with_a_mistake_names_file_and_field(tmp_path: Path) -> None:
     assert told.returncode == 1
     assert "odd.toml" in told.stderr
     assert "wher" in told.stderr
+
+
+def test_a_static_member_needs_a_fixed_port(tmp_path: Path) -> None:
+    told = run(tmp_path, "run", "decide", OPPORTUNE_WORKER_ID="one")
+    assert told.returncode == 1
+    assert "web_port" in told.stderr
+    assert "Traceback" not in told.stderr
