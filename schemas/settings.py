@@ -55,9 +55,49 @@ class Settings(BaseSettings):
         30.0, gt=0, description="After this long a silent worker's partitions move."
     )
     cut_records: int = Field(2000, ge=1, description="Most records of one topic in a cut.")
+    clickhouse: str | None = Field(
+        None, description="host:port of ClickHouse's native protocol; default: the one of `opportune up`."
+    )
+    clickhouse_user: str = Field("default", description="ClickHouse user.")
+    clickhouse_password: SecretStr = Field(SecretStr(""), description="ClickHouse password.")
+    clickhouse_database: str = Field("opportune", pattern=r"^\w+$", description="ClickHouse database.")
+    clickhouse_tls: bool = Field(False, description="Speak TLS with ClickHouse.")
+
+    vault: Path | None = Field(
+        None, description="Contact vault (SQLite); default: vault/contacts.sqlite under the state folder."
+    )
+    vault_key: Path | None = Field(
+        None, description="Its master key file; default: vault/master.key under the state folder."
+    )
+
+    relay: str | None = Field(
+        None, description="host:port of a real SMTP relay; default: the sandbox of `opportune up`."
+    )
+    relay_user: str | None = Field(None, description="SMTP user.")
+    relay_password: SecretStr | None = Field(None, description="SMTP password.")
+    relay_tls: Literal["none", "starttls", "tls"] = Field("starttls", description="How the relay is reached.")
+    mail_from: str = Field("Opportune <hello@opportune.example>", description="From of every message.")
+    mail_domain: str = Field("opportune.example", description="Domain of Message-IDs.")
+    unsubscribe_url: str = Field(
+        "https://opportune.example/unsubscribe", description="Page of List-Unsubscribe; takes POST."
+    )
+    unsubscribe_mailto: str = Field(
+        "unsubscribe@opportune.example", description="Address of List-Unsubscribe."
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe that is logged."
     )
+
+    @property
+    def vault_path(self) -> Path:
+        """Where the contact vault is."""
+        return self.vault or self.state_dir / "vault" / "contacts.sqlite"
+
+    @property
+    def vault_key_path(self) -> Path:
+        """Where the vault's master key is."""
+        return self.vault_key or self.state_dir / "vault" / "master.key"
 
     @model_validator(mode="after")
     def _static_member_has_an_address(self) -> Self:

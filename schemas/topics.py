@@ -79,9 +79,15 @@ JOURNAL: Final = Topic(
 PROFILES: Final = Topic(
     "decide.profiles", "recipient_id", "Changelog of the profile table: raw rows.", compact=True, avro=False
 )
+DELIVER_JOURNAL: Final = Topic(
+    "deliver.journal", "none", "DELIVER's cuts; its offset store.", retention_ms=35 * DAY_MS
+)
+DISPATCHES: Final = Topic(
+    "deliver.dispatches", "dispatch_id", "Changelog of DELIVER's table: raw rows.", compact=True, avro=False
+)
 PLAN: Final = Topic("decide.plan", "none", "Cuts to be made in follow mode.", retention_ms=35 * DAY_MS)
 CONTROL: Final = Topic(
-    "control.changes", "none", "Pause and clock; one partition, kept for ever.", partitions=1
+    "control.changes", "none", "Pauses and clock; one partition, kept for ever.", partitions=1
 )
 DEAD_LETTERS: Final = Topic(
     "dead.letters",
@@ -93,5 +99,18 @@ DEAD_LETTERS: Final = Topic(
 
 # In rank: of records with the same timestamp the earlier topic's counts first, so consent leads.
 SOURCES: Final = (CONSENT, ATTRIBUTES, PURCHASES, CLICKS, DELIVERY)
-TOPICS: Final = (*SOURCES, COMMANDS, RECALLS, AUDIT, JOURNAL, PROFILES, PLAN, CONTROL, DEAD_LETTERS)
+# DELIVER's, in rank: a recall counts before the commands that came with it.
+DISPATCH_SOURCES: Final = (RECALLS, COMMANDS)
+TOPICS: Final = (
+    *SOURCES,
+    *DISPATCH_SOURCES,
+    AUDIT,
+    JOURNAL,
+    PROFILES,
+    DELIVER_JOURNAL,
+    DISPATCHES,
+    PLAN,
+    CONTROL,
+    DEAD_LETTERS,
+)
 BY_NAME: Final = {topic.name: topic for topic in TOPICS}
