@@ -10,7 +10,7 @@ from rich.table import Table
 
 import infra
 from schemas import codec, policy, topics
-from schemas.profile import HOUR_MS
+from schemas.profile import HOUR_MS, ROW
 from streams.agents.decide import Decider
 from streams.engine.control import Control
 from streams.engine.cut import Cut
@@ -48,7 +48,7 @@ def run() -> None:
 def _cuts(people: list[str], size: int) -> list[float]:
     """Seconds of each of a row of cuts, ten minutes apart, after warming up."""
     decider = Decider(policy.load(Path(infra.__file__).parent / "policy"), PARTITIONS)
-    store = SlabStore(decider.dtype)
+    store = SlabStore(ROW)
     chance = np.random.default_rng(1)
     seconds, offset, before = [], 0, START
     for number in range(1, CUTS + 6):

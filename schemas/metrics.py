@@ -21,11 +21,13 @@ EVENTS: Final = Metric(
     "Source records of committed cuts, by what became of them.",
 )
 CUTS: Final = Metric("opportune_cuts_total", "counter", (), "Committed cuts.")
-DECISIONS: Final = Metric(
-    "opportune_decisions_total",
+OUTCOMES: Final = Metric(
+    "opportune_outcomes_total",
     "counter",
     ("outcome",),
-    "Decisions and releases: scheduled, withheld, released, dropped.",
+    "The journal's figures of committed cuts. DECIDE: decided, of these withheld, released, dropped. "
+    "DELIVER: historic, duplicate, delivered, deferred, bounced, expired, recalled, unknown, claimed, "
+    "returned.",
 )
 HANDLE_SECONDS: Final = Metric(
     "opportune_handle_seconds", "histogram", (), "Computing of a transaction's cuts, in the event loop."
@@ -34,6 +36,12 @@ COMMIT_SECONDS: Final = Metric(
     "opportune_commit_seconds", "histogram", (), "Producing and committing a transaction."
 )
 LINES: Final = Metric("opportune_lines", "gauge", (), "Partition numbers that this worker owns and serves.")
-PENDING: Final = Metric("opportune_pending_sends", "gauge", ("partition",), "Scheduled sends that wait.")
+STANDING: Final = Metric(
+    "opportune_sends",
+    "gauge",
+    ("state", "partition"),
+    "Sends by state. DECIDE: pending, waiting for their hour. DELIVER: pending, waiting for their lane; "
+    "in_flight, handed out and without outcome yet.",
+)
 
-METRICS: Final = (EVENTS, CUTS, DECISIONS, HANDLE_SECONDS, COMMIT_SECONDS, LINES, PENDING)
+METRICS: Final = (EVENTS, CUTS, OUTCOMES, HANDLE_SECONDS, COMMIT_SECONDS, LINES, STANDING)

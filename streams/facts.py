@@ -68,7 +68,9 @@ class Facts:
         _TAKES.get(part.topic, Facts._source)(self, part, record)
 
     def _journal(self, part: Part, record: Record) -> None:
-        self.journal.setdefault(part.partition, []).append(Entry.decode(record.value or b""))
+        self.journal.setdefault(part.partition, []).append(
+            Entry.decode(topics.JOURNAL.name, record.value or b"")
+        )
 
     def _source(self, part: Part, record: Record) -> None:
         self.sources.setdefault((part.topic, part.partition), array("q")).append(record.offset)

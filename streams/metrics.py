@@ -6,6 +6,7 @@ from schemas import metrics
 from schemas.metrics import Metric
 from streams.engine.journal import FATES, Entry
 
+_STANDING = ("pending", "in_flight")
 # From a small cut to one that is about to hold up its partition's readers.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -17,9 +18,9 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._events = self._counter(metrics.EVENTS)
         self._cuts = self._counter(metrics.CUTS)
-        self._decisions = self._counter(metrics.DECISIONS)
+        self._outcomes = self._counter(metrics.OUTCOMES)
         self._lines = self._gauge(metrics.LINES)
-        self._pending = self._gauge(metrics.PENDING)
+        self._standing = self._gauge(metrics.STANDING)
         self._handle = self._histogram(metrics.HANDLE_SECONDS)
         self._commit = self._histogram(metrics.COMMIT_SECONDS)
 
@@ -35,11 +36,11 @@ class Metrics:
             for tally in entry.topics:
                 for fate in FATES:
                     self._events.labels(tally.topic, fate).inc(getattr(tally, fate))
-            self._decisions.labels("scheduled").inc(entry.decided - entry.withheld)
-            self._decisions.labels("withheld").inc(entry.withheld)
-            self._decisions.labels("released").inc(entry.released)
-            self._decisions.labels("dropped").inc(entry.dropped)
-            self._pending.labels(entry.partition).set(entry.pending)
+            for name, count in entry.figures.items():
+                if name in _STANDING:
+                    self._standing.labels(name, entry.partition).set(count)
+                else:
+                    self._outcomes.labels(name).inc(count)
 
     def serving(self, lines: int) -> None:
         """So many lines are live."""

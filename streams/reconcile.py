@@ -139,9 +139,11 @@ def _journal(facts: Facts, partition: int) -> Iterator[str]:
             yield f"{here}: follows cut {before.number}"
         if entry.now < before.now:
             yield f"{here}: its time goes back from {before.now} to {entry.now}"
-        pending = before.pending + entry.decided - entry.withheld - entry.released - entry.dropped
-        if entry.pending != pending:
-            yield f"{here}: {entry.pending} sends wait, but {pending} do by what came and went"
+        figures = entry.figures
+        ended = figures["withheld"] + figures["released"] + figures["dropped"]
+        pending = before.figures["pending"] + figures["decided"] - ended
+        if figures["pending"] != pending:
+            yield f"{here}: {figures['pending']} sends wait, but {pending} do by what came and went"
 
 
 def _flow(facts: Facts, place: Place) -> tuple[Flow, list[str]]:
@@ -210,8 +212,8 @@ def _decisions(facts: Facts, partition: int) -> tuple[Decisions, list[str]]:
     if entries[0].number != 1:
         after = max(after, entries[0].number)
     last = entries[-1].number
-    result = Decisions(partition, pending=entries[-1].pending)
-    result.waited_before = next((e.pending for e in reversed(entries) if e.number <= after), 0)
+    result = Decisions(partition, pending=entries[-1].figures["pending"])
+    result.waited_before = next((e.figures["pending"] for e in reversed(entries) if e.number <= after), 0)
     counted = range(after + 1, last + 1)
     for decision in facts.decisions.values():
         if decision.partition == partition and decision.cut in counted:
@@ -236,7 +238,7 @@ def _audit_per_cut(facts: Facts, partition: int, after: int) -> Iterator[str]:
     entries = [entry for entry in facts.journal[partition] if entry.number > after]
     trail = facts.said.get(partition, {})
     for name in ("decided", "withheld", "released", "dropped"):
-        pairs = [(e.number, int(getattr(e, name)), trail.get(e.number, _NONE)[name]) for e in entries]
+        pairs = [(e.number, e.figures[name], trail.get(e.number, _NONE)[name]) for e in entries]
         wrong = [pair for pair in pairs if pair[1] != pair[2]]
         if wrong:
             cut, said, seen = wrong[0]

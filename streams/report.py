@@ -68,7 +68,7 @@ def gather(client: Client, zone: str | None = None) -> Report:
 
     def journal(found: Sequence[Any]) -> None:
         for message in found:
-            cuts.add(Entry.decode(_value(message)), message.timestamp()[1])
+            cuts.add(Entry.decode(topics.JOURNAL.name, _value(message)), message.timestamp()[1])
 
     def audit(found: Sequence[Any]) -> None:
         for message in found:

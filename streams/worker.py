@@ -10,6 +10,7 @@ import structlog
 import infra
 from schemas import policy, topics
 from schemas.policy import Policy
+from schemas.profile import ROW
 from schemas.settings import Settings
 from streams import cluster, events, logs
 from streams.agents.decide import APP, Decider
@@ -34,9 +35,11 @@ def decide_spec(settings: Settings, client: Client) -> Spec:
         client,
         tuple(topic.name for topic in topics.SOURCES),
         topics.PROFILES.name,
+        topics.JOURNAL.name,
+        True,
         handler,
         settings.cut_records,
-        lambda: SlabStore(handler.dtype),
+        lambda: SlabStore(ROW),
     )
 
 

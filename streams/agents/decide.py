@@ -13,7 +13,7 @@ from models.segments import Segments
 from models.sendtime import HourOfWeekProfile
 from schemas import codec, topics
 from schemas.policy import Policy
-from schemas.profile import ROW, Slot, empty
+from schemas.profile import Slot, check_version, empty
 from streams.agents import intake
 from streams.agents.intake import Taken
 from streams.engine.control import Control
@@ -29,8 +29,6 @@ _KEPT_VALUE_BYTES = 64 * 1024
 
 class Decider:
     """Handler of the DECIDE line."""
-
-    dtype = ROW
 
     def __init__(self, policy: Policy, partitions: int) -> None:
         self._partitions = partitions
@@ -67,20 +65,26 @@ class Decider:
             resting=slots[rests],
             resting_due=decided.due_at[rests],
             tallies=_tallies(cut, taken, decided, moved),
-            decided=out.decided,
-            withheld=out.withheld,
-            released=out.released,
-            dropped=out.dropped,
-            pending_change=_waiting(decided.rows) - waiting,
+            figures={
+                "decided": out.decided,
+                "withheld": out.withheld,
+                "released": out.released,
+                "dropped": out.dropped,
+            },
+            changes={"pending": _waiting(decided.rows) - waiting},
         )
 
     def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:
         """When each row is due next."""
         return profile.next_due(rows, after, control.paused)
 
-    def pending(self, rows: np.ndarray) -> int:
+    def standing(self, rows: np.ndarray) -> dict[str, int]:
         """How many sends wait in the rows."""
-        return _waiting(rows)
+        return {"pending": _waiting(rows)}
+
+    def check(self, rows: np.ndarray) -> None:
+        """Raise `NewerRow` if a newer program wrote any."""
+        check_version(rows)
 
     def _place(
         self, taken: Taken, cut: Cut, table: Store
@@ -243,12 +247,12 @@ def _tallies(cut: Cut, taken: Taken, decided: Decided, moved: Sequence[int]) -> 
                 topic.name,
                 cut.next_offsets[topic.name],
                 int(mine.sum()),
-                int((mine & effect & ~deciding).sum()),
-                int((mine & deciding).sum()),
-                int((mine & filtered).sum()),
-                int((mine & dead).sum()),
-                int((mine & gone).sum()),
-                int((mine & late).sum()),
+                no_trigger=int((mine & effect & ~deciding).sum()),
+                decided=int((mine & deciding).sum()),
+                filtered=int((mine & filtered).sum()),
+                dead_lettered=int((mine & dead).sum()),
+                rekeyed=int((mine & gone).sum()),
+                late=int((mine & late).sum()),
             )
         )
     return tallies

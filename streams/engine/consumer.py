@@ -19,13 +19,14 @@ from faust.types import TP, ConsumerMessage
 
 from streams import events
 from streams.engine.control import ControlReader
-from streams.engine.cut import Cut
+from streams.engine.cut import Cut, Effects
 from streams.engine.line import Line, Spec
 from streams.engine.transaction import Fenced
 from streams.metrics import Metrics
 
 _log = structlog.get_logger()
 _DRAIN_S: Final = 20.0
+_EFFECTS_DRAIN_S: Final = 10.0
 _FETCH_S: Final = 0.05
 _FETCH_WHILE_BUSY_S: Final = 0.004
 _TAKEOVERS_AT_ONCE: Final = 4
@@ -82,7 +83,7 @@ class CutConsumer(driver.Consumer):
         # A cut that is made and not yet handled finds no line any more, and nothing of it is visible.
         self._assignments += 1
         lines, self.lines = self.lines, {}
-        await self.wait_empty()
+        await self._settle(lines)
         for partition, line in lines.items():
             line.close()
             if line.clean and not line.fenced:
@@ -125,9 +126,32 @@ class CutConsumer(driver.Consumer):
             _log.info(events.LINE_DROPPED, partition=partition, error=str(error))
 
     async def wait_empty(self) -> None:
-        """Wait until no commit and no take-over is under way, at most 20 s."""
+        """Finish what is in flight and make no new cut: Faust asks for it before it stops."""
+        lines, self.lines = self.lines, {}
+        await self._settle(lines)
+
+    async def _settle(self, lines: Mapping[int, Line]) -> None:
+        """Wait until no commit and no take-over is under way, then take in what effects still give."""
         if self._under_way:
             await asyncio.wait(set(self._under_way), timeout=_DRAIN_S)
+        if self.spec.effects is not None:
+            await asyncio.gather(*(self._drain(self.spec.effects, line) for line in lines.values()))
+
+    async def _drain(self, effects: Effects, line: Line) -> None:
+        """End a line's effects, and write down what became of them in a last cut."""
+        line.drain()
+        await effects.drain(line.partition, _EFFECTS_DRAIN_S)
+        cut = None if line.fenced else line.next_cut(self.control.poll(), time.time_ns() // 1_000_000)
+        try:
+            if cut is not None:
+                line.stage(cut, self.spec.handler.handle(cut, line.store))
+                self.metrics.committed(await asyncio.to_thread(line.commit), 0.0)
+                line.settled()
+        except Fenced:
+            line.fenced = True
+        except Exception as error:
+            end_worker(error)
+        effects.release(line.partition)
 
     # Cuts
 
@@ -138,6 +162,8 @@ class CutConsumer(driver.Consumer):
         generation = self.app.consumer_generation_id
         await self._fetch_into_lines()
         control = self.control.poll()
+        if self.spec.effects is not None:
+            self.spec.effects.observe(control)
         self.metrics.serving(len(self.lines))
         for line in list(self.lines.values()):
             if not self.flow_active or self.app.consumer_generation_id != generation:
@@ -249,6 +275,7 @@ class CutConsumer(driver.Consumer):
         try:
             began = time.perf_counter()
             entries = await asyncio.to_thread(line.commit)
+            line.settled()
             self.metrics.committed(entries, time.perf_counter() - began)
         except Fenced:
             line.fenced = True

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -58,6 +58,7 @@ class Cut:
     history: bool
     records: Mapping[str, Sequence[Consumed]]
     next_offsets: Mapping[str, int]
+    feedback: Any = None  # of the line's effects, in the line's own type; never in the journal
 
 
 @dataclass(frozen=True)
@@ -75,27 +76,28 @@ class Out:
 class Handled:
     """What a cut gives: records to produce, rows to write, when rows are due, and figures for the journal.
 
-    `keys`, `rows` and `due_at` belong together; `resting` are slots whose rows stay but are due at
-    `resting_due` next. `pending_change` is by how much the number of waiting sends grew.
+    `keys`, `rows` and `due_at` belong together; `forgotten` are keys whose rows go; `resting` are slots whose
+    rows stay but are due at `resting_due` next. `figures` are the cut's counts, `changes` by how much each
+    standing count (`Handler.standing`) grew. `effects` are begun once the cut has committed.
     """
 
     outputs: list[Out] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     rows: np.ndarray | None = None
     due_at: np.ndarray | None = None
+    forgotten: list[bytes] = field(default_factory=list)
     resting: np.ndarray | None = None
     resting_due: np.ndarray | None = None
     tallies: list[Tally] = field(default_factory=list)
-    decided: int = 0
-    withheld: int = 0
-    released: int = 0
-    dropped: int = 0
-    pending_change: int = 0
+    figures: dict[str, int] = field(default_factory=dict)
+    changes: dict[str, int] = field(default_factory=dict)
+    effects: list[Any] = field(default_factory=list)
 
     def apply(self, store: Store) -> None:
         """Make the rows the table's; only once the cut has committed."""
         if self.rows is not None and self.due_at is not None:
             store.put_many(self.keys, self.rows, self.due_at)
+        store.delete_many(self.forgotten)
         if self.resting is not None and self.resting_due is not None:
             store.set_due(self.resting, self.resting_due)
 
@@ -103,7 +105,6 @@ class Handled:
 class Handler(Protocol):
     """The pure middle of a line: a cut and its table in, outputs and rows out; no clock, no writes."""
 
-    dtype: np.dtype
     policy: str
 
     def handle(self, cut: Cut, table: Store) -> Handled:
@@ -114,6 +115,41 @@ class Handler(Protocol):
         """When each row is due next, UTC ms, int64 (n,)."""
         ...
 
-    def pending(self, rows: np.ndarray) -> int:
-        """How many sends wait in the rows."""
+    def standing(self, rows: np.ndarray) -> dict[str, int]:
+        """Counts of rows that the journal carries on from cut to cut, such as the sends that wait."""
+        ...
+
+    def check(self, rows: np.ndarray) -> None:
+        """Raise if any row was written by a newer program."""
+        ...
+
+
+class Effects(Protocol):
+    """What a line does outside Kafka: begun after the cut that asked for it has committed, never before.
+
+    Called from the event loop. What it gives comes back as the feedback of a later cut.
+    """
+
+    def observe(self, control: Control) -> None:
+        """Take note of the latest state of control; called several times a second."""
+        ...
+
+    def wanting(self, partition: int, store: Store, now: int) -> bool:
+        """Whether a cut should be made for the sake of its feedback."""
+        ...
+
+    def feedback(self, partition: int, resumed: bool) -> Any:
+        """Hand over what has come back since the last cut; `resumed` on the first one after a take-over."""
+        ...
+
+    def begin(self, partition: int, effects: Sequence[Any]) -> None:
+        """Begin what a committed cut asked for."""
+        ...
+
+    async def drain(self, partition: int, timeout: float) -> bool:
+        """Begin nothing more and wait for what is under way, `timeout` seconds at most; whether all ended."""
+        ...
+
+    def release(self, partition: int) -> None:
+        """Forget a partition: another owner takes it over, or a later cut here begins anew."""
         ...

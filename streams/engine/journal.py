@@ -1,25 +1,31 @@
 """The journal: which cut held what, when. It is the offset store."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from confluent_kafka import Consumer
 
-from schemas import codec, topics
+from schemas import codec
 from streams.engine.kafka import Record, bounds, read_all
 
-FATES: Final = ("no_trigger", "decided", "filtered", "dead_lettered", "rekeyed")
+FATES: Final = ("no_trigger", "decided", "accepted", "filtered", "dead_lettered", "rekeyed")
 
 
 @dataclass
 class Tally:
-    """One source topic's part in a cut; every consumed record is in exactly one of the five fates."""
+    """One source topic's part in a cut; every consumed record is in exactly one of the fates.
+
+    DECIDE has no use for `accepted`, DELIVER none for `no_trigger`, `decided`, `rekeyed` and `late`; their
+    journals' schemas say which are stored.
+    """
 
     topic: str
     next_offset: int
     consumed: int = 0
     no_trigger: int = 0
     decided: int = 0
+    accepted: int = 0
     filtered: int = 0
     dead_lettered: int = 0
     rekeyed: int = 0
@@ -28,49 +34,48 @@ class Tally:
 
 @dataclass(frozen=True)
 class Entry:
-    """One cut as the journal holds it."""
+    """One cut as a line's journal holds it; `figures` are the line's own counts, by their names there."""
 
     partition: int
     number: int
     now: int
     control_version: int
     policy: str
-    plan_offset: int
-    plan_id: str | None
-    history: bool
+    plan_offset: int = 0
+    plan_id: str | None = None
+    history: bool = False
     topics: list[Tally] = field(default_factory=list)
-    decided: int = 0
-    withheld: int = 0
-    released: int = 0
-    dropped: int = 0
-    pending: int = 0
+    figures: dict[str, int] = field(default_factory=dict)
 
-    def encode(self) -> bytes:
-        """Wire format of decide.journal."""
+    def encode(self, journal: str) -> bytes:
+        """Wire format of a journal; what its schema does not name is left out."""
         return codec.encode(
-            topics.JOURNAL.name, vars(self) | {"topics": [vars(tally) for tally in self.topics]}
+            journal, vars(self) | {"topics": [vars(tally) for tally in self.topics]} | self.figures
         )
 
     @classmethod
-    def decode(cls, value: bytes) -> "Entry":
+    def decode(cls, journal: str, value: bytes) -> "Entry":
         """Read the wire format. Raises as `codec.decode`."""
-        fields: dict[str, Any] = codec.decode(topics.JOURNAL.name, value)
-        fields["now"] = codec.millis(fields["now"])
-        fields["topics"] = [Tally(**tally) for tally in fields["topics"]]
-        return cls(**fields)
+        fields: dict[str, Any] = codec.decode(journal, value)
+        own = {name: fields.pop(name) for name in [*fields] if name in _ENTRY}
+        own["now"] = codec.millis(own["now"])
+        own["topics"] = [Tally(**tally) for tally in own["topics"]]
+        return cls(**own, figures=fields)
 
     def next_offsets(self) -> dict[str, int]:
         """Where each source topic goes on."""
         return {tally.topic: tally.next_offset for tally in self.topics}
 
 
-def last_entry(consumer: Consumer, partition: int) -> tuple[Entry, int] | None:
-    """Last committed entry of a partition and its offset; None where there is none.
+_ENTRY: Final = {each.name for each in dataclasses.fields(Entry)}
+
+
+def last_entry(consumer: Consumer, name: str, partition: int) -> tuple[Entry, int] | None:
+    """Last committed entry of a journal's partition and its offset; None where there is none.
 
     The stable end has a transaction marker before it, and after aborted transactions more, so the search
     steps back in doubling steps.
     """
-    name = topics.JOURNAL.name
     low, end = bounds(consumer, name, partition)
     step = 4
     while end > low:
@@ -79,7 +84,7 @@ def last_entry(consumer: Consumer, partition: int) -> tuple[Entry, int] | None:
         for record in read_all(consumer, name, partition, start):
             found = record
         if found is not None and found.value is not None:
-            return Entry.decode(found.value), found.offset
+            return Entry.decode(name, found.value), found.offset
         if start == low:
             return None
         step *= 2

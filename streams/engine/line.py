@@ -1,20 +1,19 @@
 """A line: what the owner of a partition number holds, and how its next cut is made."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import structlog
 from confluent_kafka import OFFSET_BEGINNING
 
-from schemas import topics
-from schemas.profile import check_version
 from streams import events
 from streams.engine import journal, recovery
 from streams.engine.control import Control
-from streams.engine.cut import Consumed, Cut, Handled, Handler, Out
+from streams.engine.cut import Consumed, Cut, Effects, Handled, Handler, Out
 from streams.engine.journal import Entry
 from streams.engine.kafka import Client, bounds
 from streams.engine.plan import PlannedCut, PlanReader
@@ -27,20 +26,28 @@ _DUE_EVERY_MS: Final = 1000  # of wall clock: cuts made only because something i
 # Of a plan, in one transaction.
 _GROUPED_CUTS: Final = 16
 _GROUPED_RECORDS: Final = 4000
+_FEEDBACK_EVERY_MS: Final = 100  # of wall clock: cuts made only for what effects give; more would cost more
+_NO_SLOTS: Final = np.empty(0, np.int64)
 _IDLE_EVERY_MS: Final = 6 * 3600 * 1000  # so that the journal never empties and the transactional id lives
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What makes a line: whose it is, what it reads in which rank, where its rows and its journal go."""
+    """What makes a line: whose it is, what it reads in which rank, where its rows and its journal go.
+
+    A line that does not follow plans stands still in time while the clock is told by one.
+    """
 
     app: str
     client: Client
     sources: tuple[str, ...]
     changelog: str
+    journal: str
+    follows_plan: bool
     handler: Handler
     cut_records: int
     new_store: Callable[[], Store]
+    effects: Effects | None = None
     snapshots: Snapshots = NoSnapshots()
 
 
@@ -71,10 +78,13 @@ class Line:
         self._plan_ended = ""
         self._control_seen = entry.control_version if entry else 0
         self._last_cut_wall = time.time_ns() // 1_000_000
-        self._pending = 0
+        self._standing: Counter[str] = Counter()
+        self._resumed = True
+        self._draining = False
         self._staged: list[Out] = []
-        self._staged_rows: dict[bytes, bytes] = {}
+        self._staged_rows: dict[bytes, bytes | None] = {}
         self._staged_entries: list[Entry] = []
+        self._staged_effects: list[Any] = []
 
     @classmethod
     def take_over(cls, spec: Spec, partition: int, kept: "Line | None", control: Control) -> "Line":
@@ -85,7 +95,7 @@ class Line:
         transactions = Transactions(spec.client, spec.app, partition)
         consumer = spec.client.reader()
         try:
-            last = journal.last_entry(consumer, partition)
+            last = journal.last_entry(consumer, spec.journal, partition)
             entry = last[0] if last else None
             number = entry.number if entry else 0
             if kept is not None and kept.number == number:
@@ -94,9 +104,11 @@ class Line:
                 snapshot = spec.snapshots.newest(partition, at_most=number)
                 store = snapshot.store if snapshot else spec.new_store()
                 start = snapshot.changelog_offset if snapshot else OFFSET_BEGINNING
-                applied = recovery.recover(consumer, spec.changelog, partition, start, store, check_version)
+                applied = recovery.recover(
+                    consumer, spec.changelog, partition, start, store, spec.handler.check
+                )
             if entry is None and len(store):
-                raise JournalLost(partition, len(store))
+                raise JournalLost(spec.journal, partition, len(store))
             earliest = {topic: bounds(consumer, topic, partition) for topic in spec.sources}
         finally:
             consumer.close()
@@ -120,13 +132,12 @@ class Line:
         return line
 
     def _reindex(self, control: Control) -> None:
-        """Work out anew when every row is due, and how many sends wait."""
+        """Work out anew when every row is due, and the standing counts."""
         after = self.entry.now if self.entry else 0
-        pending = 0
+        self._standing = Counter(self.spec.handler.standing(self.store.gather(_NO_SLOTS)))
         for slots, _, rows in self.store.batches():
             self.store.set_due(slots, self.spec.handler.due_at(rows, after, control))
-            pending += self.spec.handler.pending(rows)
-        self._pending = pending
+            self._standing.update(self.spec.handler.standing(rows))
 
     @property
     def number(self) -> int:
@@ -167,7 +178,11 @@ class Line:
         if self.in_flight is not None or self.fenced or control.version < self._control_seen:
             return None  # the last: this worker has not yet read what the former owner knew, a pause perhaps
         before = self.entry.now if self.entry else None
-        if control.clock.mode == "plan" and control.clock.plan_id != self._plan_ended:
+        if (
+            self.spec.follows_plan
+            and control.clock.mode == "plan"
+            and control.clock.plan_id != self._plan_ended
+        ):
             return self._follow(control, before, wall)
         if any(not self.buffers[topic] for topic in self.cold):
             return None
@@ -180,16 +195,25 @@ class Line:
 
     def _cause(self, control: Control, now: int, wall: int) -> bool:
         """Records, a change of control, something due (at most once a second), or long silence."""
+        effects = self.spec.effects
+        if self._draining:
+            return effects is not None and effects.wanting(self.partition, self.store, now)
         if any(self.buffers.values()) or control.version != self._control_seen:
             return True
         quiet_for = wall - self._last_cut_wall
+        if (
+            effects is not None
+            and quiet_for >= _FEEDBACK_EVERY_MS
+            and (self._resumed or effects.wanting(self.partition, self.store, now))
+        ):
+            return True
         if quiet_for >= _DUE_EVERY_MS and self.store.next_due() <= now:
             return True
         return self.entry is not None and quiet_for >= _IDLE_EVERY_MS
 
     def _planned(self, peek_only: bool = False) -> PlannedCut | None:
         if self._plan is None:
-            if peek_only:
+            if peek_only or not self.spec.follows_plan:
                 return None
             self._plan = PlanReader(self.spec.client, self.partition, self._plan_offset)
         return self._plan.peek()
@@ -262,6 +286,8 @@ class Line:
                 self.next_offsets[topic] = some[-1].offset + 1
         self._last_cut_wall = wall
         self._control_seen = control.version
+        effects, resumed = self.spec.effects, self._resumed
+        self._resumed = False
         self.in_flight = Cut(
             self.partition,
             self.number + 1,
@@ -273,6 +299,7 @@ class Line:
             history,
             records,
             dict(self.next_offsets),
+            None if effects is None else effects.feedback(self.partition, resumed),
         )
         return self.in_flight
 
@@ -284,7 +311,7 @@ class Line:
         Should that fail, the rows are ahead of the journal: the line is never kept then.
         """
         handled.apply(self.store)
-        self._pending += handled.pending_change
+        self._standing.update(handled.changes)
         self.entry = Entry(
             cut.partition,
             cut.number,
@@ -295,17 +322,16 @@ class Line:
             cut.plan_id,
             cut.history,
             handled.tallies,
-            handled.decided,
-            handled.withheld,
-            handled.released,
-            handled.dropped,
-            self._pending,
+            handled.figures | self._standing,
         )
         if handled.rows is not None:
             self._staged_rows |= {key: handled.rows[i].tobytes() for i, key in enumerate(handled.keys)}
-        journal_entry = Out(topics.JOURNAL.name, None, self.entry.encode(), self.partition)
+        self._staged_rows |= dict.fromkeys(handled.forgotten)
+        journal = self.spec.journal
+        journal_entry = Out(journal, None, self.entry.encode(journal), self.partition)
         self._staged += [*handled.outputs, journal_entry]
         self._staged_entries.append(self.entry)
+        self._staged_effects += handled.effects
 
     def following(self, cut: Cut) -> Cut | None:
         """Make the next planned cut, to stand in the same transaction as `cut`; None if there is none yet.
@@ -330,8 +356,20 @@ class Line:
         entries = self._staged_entries
         self._staged, self._staged_rows, self._staged_entries = [], {}, []
         self.committed = self.entry
-        self.in_flight = None
         return entries
+
+    def settled(self) -> None:
+        """After `commit`, in the event loop: begin what the cuts asked for, and let the next one be made."""
+        effects, self._staged_effects = self._staged_effects, []
+        if self.spec.effects is not None:
+            self.spec.effects.begin(self.partition, effects)
+        self.in_flight = None
+
+    def drain(self) -> None:
+        """Make no more cuts but those that take in what effects still give."""
+        self._draining = True
+        for buffer in self.buffers.values():
+            buffer.clear()
 
     def close(self) -> None:
         """Let go of Kafka; the rows stay, in case the partition comes back."""
@@ -348,10 +386,10 @@ class Line:
 class JournalLost(RuntimeError):
     """There are rows and no journal: going on would count every event twice. Stop."""
 
-    def __init__(self, partition: int, keys: int) -> None:
+    def __init__(self, journal: str, partition: int, keys: int) -> None:
         super().__init__(
             f"partition {partition} has {keys} rows and no journal entry: the journal's retention has "
-            f"taken all of it, or the topic was made anew; restore {topics.JOURNAL.name}, or begin with "
+            f"taken all of it, or the topic was made anew; restore {journal}, or begin with "
             "empty topics"
         )
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer
 
-from schemas import topics
 from streams.engine.control import ControlReader
 from streams.engine.cut import Consumed, Cut, Handled
 from streams.engine.journal import Entry
@@ -27,7 +26,7 @@ def cuts(spec: Spec, partition: int) -> Iterator[tuple[Cut, Entry]]:
     try:
         before: Entry | None = None
         sources = {topic: _Source(consumer, topic, partition) for topic in spec.sources}
-        for entry in _entries(spec.client.reader(), partition):
+        for entry in _entries(spec.client.reader(), spec.journal, partition):
             if before is None and entry.number != 1:
                 raise NotReplayable(
                     f"the journal of partition {partition} begins at cut {entry.number}, not at 1"
@@ -72,10 +71,10 @@ def _cut(
     )
 
 
-def _entries(consumer: Consumer, partition: int) -> Iterator[Entry]:
+def _entries(consumer: Consumer, journal: str, partition: int) -> Iterator[Entry]:
     try:
-        for record in read_all(consumer, topics.JOURNAL.name, partition):
-            yield Entry.decode(record.value or b"")
+        for record in read_all(consumer, journal, partition):
+            yield Entry.decode(journal, record.value or b"")
     finally:
         consumer.close()
 

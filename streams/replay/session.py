@@ -147,7 +147,7 @@ class JournalReader:
         for message in self._consumer.consume(2000, timeout):
             error = message.error()
             if error is None:
-                out.append(Entry.decode(bytes_of(message.value()) or b""))
+                out.append(Entry.decode(topics.JOURNAL.name, bytes_of(message.value()) or b""))
             else:
                 raise KafkaUnavailable(f"reading {topics.JOURNAL.name}: {error}")
         return out
@@ -161,7 +161,9 @@ def _latest(client: Client, partitions: int) -> int | None:
     """Latest `now` of any partition's last cut; None before the first."""
     consumer = client.reader()
     try:
-        found = [journal.last_entry(consumer, partition) for partition in range(partitions)]
+        found = [
+            journal.last_entry(consumer, topics.JOURNAL.name, partition) for partition in range(partitions)
+        ]
     finally:
         consumer.close()
     return max((last[0].now for last in found if last is not None), default=None)

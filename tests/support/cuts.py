@@ -15,7 +15,7 @@ import infra
 from schemas import codec, ids, topics
 from schemas import policy as policies
 from schemas.policy import Campaign, Policy, Segment
-from schemas.profile import DAY_MS, HOUR_MS, MINUTE_MS
+from schemas.profile import DAY_MS, HOUR_MS, MINUTE_MS, ROW
 from schemas.units import Milliseconds
 from streams.agents.decide import Decider
 from streams.engine.control import Control
@@ -151,7 +151,7 @@ class Fast:
     def __init__(self, policy: Policy = POLICY) -> None:
         self.decider = Decider(policy, PARTITIONS)
         self.control_version = 0
-        self.store = SlabStore(self.decider.dtype)
+        self.store = SlabStore(ROW)
 
     def handle(self, cut: Cut) -> Handled:
         """Handle a cut and apply it, as a line does."""

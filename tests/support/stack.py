@@ -153,7 +153,7 @@ def await_quiet(stack: Stack) -> None:
     while waiting:
         assert time.monotonic() < deadline, f"partitions {waiting} did not catch up in time"
         for partition in sorted(waiting):
-            last = journal.last_entry(consumer, partition)
+            last = journal.last_entry(consumer, topics.JOURNAL.name, partition)
             nexts = last[0].next_offsets() if last else {}
             behind = last is None or last[0].control_version < version
             for topic in topics.SOURCES:

@@ -16,6 +16,7 @@ HOUR = 3_600_000
 CLICKS, LETTERS = topics.CLICKS.name, topics.DEAD_LETTERS.name
 AUDIT, COMMANDS, JOURNAL = topics.AUDIT.name, topics.COMMANDS.name, topics.JOURNAL.name
 DAY_ONE_LOG = 1_700_000_000_000
+_FIGURES = {"decided": 0, "withheld": 0, "released": 0, "dropped": 0, "pending": 0}
 
 
 def decision_id(number: int) -> str:
@@ -90,12 +91,12 @@ class Story:
 
     def change(self, partition: int, number: int, **values: Any) -> None:
         self.journal[partition] = [
-            replace(e, **values) if e.number == number else e for e in self.journal[partition]
+            _changed(e, values) if e.number == number else e for e in self.journal[partition]
         ]
 
     def report(self) -> Report:
         for partition, entries in self.journal.items():
-            written = [Record(e.number, DAY_ONE_LOG, None, e.encode(), ()) for e in entries]
+            written = [Record(e.number, DAY_ONE_LOG, None, e.encode(JOURNAL), ()) for e in entries]
             low = self.lows.get((JOURNAL, partition), 0)
             self.records[JOURNAL, partition] = [record for record in written if record.offset >= low]
         facts = Facts(partitions=1)
@@ -108,9 +109,15 @@ class Story:
         return compare(facts)
 
 
+def _changed(entry: Entry, values: dict[str, Any]) -> Entry:
+    figures = {name: value for name, value in values.items() if name in _FIGURES}
+    own = {name: value for name, value in values.items() if name not in _FIGURES}
+    return replace(entry, **own, figures=entry.figures | figures)
+
+
 def entry(partition: int, number: int, *tallies: Tally, **figures: int) -> Entry:
     now = T0 + number * HOUR
-    return Entry(partition, number, now, 1, "policy", 0, None, False, list(tallies), **figures)
+    return Entry(partition, number, now, 1, "policy", topics=list(tallies), figures=_FIGURES | figures)
 
 
 def audit(partition: int, cut: int, body: tuple[str, dict[str, Any]]) -> bytes:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from schemas.profile import ROW
 from streams.agents.decide import Decider
 from streams.engine.control import Clock, Control
 from streams.engine.cut import Cut
@@ -19,8 +20,10 @@ NOW = 1_700_000_000_000
 @pytest.fixture
 def line() -> Line:
     decider = Decider(POLICY, PARTITIONS)
-    store = SlabStore(decider.dtype)
-    spec = Spec("test", Client("nowhere:1", {}), ("a", "b"), "rows", decider, 10, lambda: store)
+    store = SlabStore(ROW)
+    spec = Spec(
+        "test", Client("nowhere:1", {}), ("a", "b"), "rows", "journal", True, decider, 10, lambda: store
+    )
     entry = Entry(0, 7, NOW, 2, decider.policy, 0, None, False)
     made = Line(spec, 0, store, entry, {"a": 5, "b": 0})
     made.warm("a", 5)

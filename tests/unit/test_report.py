@@ -29,6 +29,7 @@ HOUR = 3_600_000
 DAY = 24 * HOUR
 NOON = 1_488_369_600_000  # 2017-03-01 12:00 UTC, a Wednesday
 CAUSE = {"topic": "behaviour.clicks", "partition": 0, "offset": 7, "event_id": "e", "due_at": None}
+FIGURES = {"decided": 0, "withheld": 0, "released": 0, "dropped": 0, "pending": 0}
 CLICKS, PURCHASES = topics.CLICKS.name, topics.PURCHASES.name
 
 
@@ -83,8 +84,8 @@ def trail(*records: dict[str, Any]) -> Trail:
 
 
 def cut(history: bool, *tallies: Tally, now: int = NOON) -> Entry:
-    entry = Entry(0, 1, now, 1, "p", -1, None, history, list(tallies))
-    return Entry.decode(entry.encode())
+    entry = Entry(0, 1, now, 1, "p", -1, None, history, list(tallies), FIGURES)
+    return Entry.decode(topics.JOURNAL.name, entry.encode(topics.JOURNAL.name))
 
 
 def clicks(consumed: int, **fates: int) -> Tally:

@@ -76,7 +76,7 @@ def test_a_mended_doc_needs_no_new_id(files: Files) -> None:
 
 def test_a_new_version_that_reads_the_old_one_is_fine(files: Files) -> None:
     files.edit(lambda schema: add_field(schema, default=0), target=f"{CLICKS}.v2")
-    files.number(13, f"{CLICKS}.v2")
+    files.number(99, f"{CLICKS}.v2")
 
     assert files.check() == []
 
@@ -97,7 +97,7 @@ def lose_a_branch(schema: dict[str, Any]) -> None:
 @pytest.mark.parametrize("change", [add_field, retype, lose_a_kind, lose_a_branch])
 def test_a_new_version_that_cannot_read_the_old_one_is_a_problem(files: Files, change: Change) -> None:
     files.edit(change, target=f"{CLICKS}.v2")
-    files.number(13, f"{CLICKS}.v2")
+    files.number(99, f"{CLICKS}.v2")
 
     [problem] = files.check()
 
@@ -107,10 +107,10 @@ def test_a_new_version_that_cannot_read_the_old_one_is_a_problem(files: Files, c
 
 def test_every_released_version_must_be_readable_not_only_the_latest(files: Files) -> None:
     files.edit(lambda schema: add_field(schema, default=0), target=f"{CLICKS}.v2")
-    files.number(13, f"{CLICKS}.v2")
+    files.number(99, f"{CLICKS}.v2")
     shutil.copy(files.folder / f"{CLICKS}.v2.avsc", files.released)
     files.edit(add_field, target=f"{CLICKS}.v3")
-    files.number(14, f"{CLICKS}.v3")
+    files.number(100, f"{CLICKS}.v3")
 
     assert [problem.partition(":")[0] for problem in files.check()] == [
         "behaviour.clicks.v3.avsc cannot read what behaviour.clicks.v1 wrote"
@@ -153,17 +153,17 @@ def test_an_id_without_a_file_is_a_problem(files: Files) -> None:
 
 def test_an_id_of_an_unknown_topic_is_a_problem(files: Files) -> None:
     (files.folder / "weather.reports.avsc").write_text((files.folder / f"{CLICKS}.avsc").read_text())
-    files.number(13, "weather.reports")
+    files.number(99, "weather.reports")
 
     [problem] = files.check()
 
-    assert "id 13 is of weather.reports, which is no topic with a schema" in problem
+    assert "id 99 is of weather.reports, which is no topic with a schema" in problem
 
 
 def test_two_ids_of_one_file_are_a_problem(files: Files) -> None:
-    files.number(13, CLICKS)
+    files.number(99, CLICKS)
 
-    assert "behaviour.clicks has ids 4, 13; a file has one id" in files.check()
+    assert "behaviour.clicks has ids 4, 99; a file has one id" in files.check()
 
 
 def test_a_later_version_with_a_lower_id_is_a_problem(files: Files) -> None:
