@@ -27,3 +27,8 @@ def decision_id(cause: str, recipient_id: str, campaign: str, campaign_version: 
 def dispatch_id(decision: uuid.UUID, channel: str) -> str:
     """Id of the message that a decision sends on a channel."""
     return str(uuid.uuid5(_NAMESPACE, f"dispatch/{decision}/{channel}"))
+
+
+def delivery_event_id(dispatch_id: str, kind: str, which: int) -> str:
+    """Id of what DELIVER reports of a dispatch; `which` tells repeats of one kind apart."""
+    return str(uuid.uuid5(_NAMESPACE, f"delivery/{dispatch_id}/{kind}/{which}"))

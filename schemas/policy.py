@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.profile import KINDS, MAX_CAMPAIGNS, MAX_SEGMENTS, SENT_SLOTS
-from schemas.units import Duration
+from schemas.units import Duration, Milliseconds, PerSecond
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 _SHARES_SUM: Final = 1.0
@@ -67,6 +67,9 @@ class Campaign(_Strict):
     template: str
     cooldown: Duration
     expiry: Duration
+    guarantee: Literal["at_most_once", "at_least_once"] = Field(
+        "at_most_once", description="What happens to a message whose outcome was lost: left, or sent again."
+    )
 
 
 def _hour(text: object) -> object:
@@ -158,6 +161,36 @@ class Policy(_Strict):
     def segment(self, name: str) -> Segment:
         """The segment of this name."""
         return next(segment for segment in self.segments if segment.name == name)
+
+
+class Lane(_Strict):
+    """How fast messages may go to one mailbox provider, and over how many connections."""
+
+    rate: PerSecond
+    burst: int | None = Field(
+        None, ge=1, description="Messages that may go at once after a rest; default: a tenth of a second's."
+    )
+    connections: int = Field(4, ge=1, description="SMTP connections at once.")
+    messages_per_connection: int = Field(100, ge=1, description="Then a fresh connection is made.")
+    expiry: Duration = Field(
+        Milliseconds.parse("24 h"), description="Longest wait in the lane; a campaign's own may be shorter."
+    )
+
+
+class Lanes(_Strict):
+    """Pacing of every lane: named ones, and what holds for all others."""
+
+    default: Lane
+    lane: dict[str, Lane] = Field(default_factory=dict)
+
+    def of(self, name: str) -> Lane:
+        """The lane of this name."""
+        return self.lane.get(name, self.default)
+
+
+def load_lanes(folder: Path) -> Lanes:
+    """Read `lanes.toml`. Raises PolicyError as `load`."""
+    return _read(folder / "lanes.toml", Lanes)
 
 
 def load(folder: Path) -> Policy:

@@ -1,7 +1,7 @@
-"""Durations as people say them: parsed once, printed back."""
+"""Durations and rates as people say them: parsed once, printed back."""
 
 import re
-from typing import Annotated, Final, Self
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import BeforeValidator, InstanceOf, PlainSerializer
 
@@ -30,4 +30,30 @@ class Milliseconds(int):
         return f"{int(self) // _UNITS[unit]} {unit}"
 
 
+class Rate(float):
+    """How many a second; parsed from and printed as `100/hr`."""
+
+    _PER: ClassVar = {"s": 1, "min": 60, "hr": 3600, "d": 86_400}
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Read `100/hr`, `20/s`, `1000/d`. Raises ValueError with what would be right."""
+        if isinstance(text, cls):
+            return text
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*([a-z]+)\s*", str(text).lower())
+        unit = match and {"h": "hr", "hour": "hr", "m": "min", "day": "d", "sec": "s"}.get(match[2], match[2])
+        if match is None or unit not in cls._PER or float(match[1]) <= 0:
+            raise ValueError(f'{text!r} is not a rate; write for example "100/hr", "20/s" or "1000/d"')
+        return cls(float(match[1]) / cls._PER[str(unit)])
+
+    def __str__(self) -> str:
+        """Print in the smallest unit that makes it a whole number, else per second."""
+        for unit, seconds in self._PER.items():
+            count = float(self) * seconds
+            if abs(count - round(count)) < 1e-6:
+                return f"{round(count)}/{unit}"
+        return f"{float(self):g}/s"
+
+
+PerSecond = Annotated[InstanceOf[Rate], BeforeValidator(Rate.parse), PlainSerializer(str)]
 Duration = Annotated[InstanceOf[Milliseconds], BeforeValidator(Milliseconds.parse), PlainSerializer(str)]

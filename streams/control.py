@@ -1,4 +1,4 @@
-"""Changing control: pause and clock, written to `control.changes`; `streams.engine.control` reads it."""
+"""Changing control: pauses and clock, written to `control.changes`; `streams.engine.control` reads it."""
 
 import time
 from collections.abc import Iterator
@@ -17,18 +17,27 @@ class Change:
     """One change as it was made: the state that it led to, when (UTC ms), who, why."""
 
     state: Control
-    pauses: bool  # False: it set the clock
+    pause: "Pause | None"  # None: it set the clock
     at: int
     who: str
     why: str
 
 
-def set_paused(client: Client, paused: bool, who: str, why: str) -> int:
-    """Stop or resume the release of sends; returns the version of control, which the next cuts carry.
+@dataclass(frozen=True)
+class Pause:
+    """Stopping or resuming: everything, or one campaign, or one lane."""
+
+    paused: bool
+    campaign: str | None = None
+    lane: str | None = None
+
+
+def set_paused(client: Client, pause: Pause, who: str, why: str) -> int:
+    """Stop or resume sending; returns the version of control, which the next cuts carry.
 
     Raises `KafkaUnavailable`: the change may or may not have been written; `opportune control log` tells.
     """
-    return _write(client, pause_record(paused, who, why, _wall()))
+    return _write(client, pause_record(pause, who, why, _wall()))
 
 
 def set_clock(client: Client, clock: Clock, who: str, why: str) -> int:
@@ -36,9 +45,9 @@ def set_clock(client: Client, clock: Clock, who: str, why: str) -> int:
     return _write(client, clock_record(clock, who, why, _wall()))
 
 
-def pause_record(paused: bool, who: str, why: str, at: int) -> bytes:
+def pause_record(pause: Pause, who: str, why: str, at: int) -> bytes:
     """Wire format of a pause or its end, made at `at` UTC ms."""
-    return _encoded(("opportune.Pause", {"paused": paused}), who, why, at)
+    return _encoded(("opportune.Pause", vars(pause)), who, why, at)
 
 
 def clock_record(clock: Clock, who: str, why: str, at: int) -> bytes:
@@ -71,8 +80,9 @@ def change_of(before: Control, offset: int, value: bytes) -> Change:
     """Read a record of `control.changes` that follows a state. Raises as `codec.decode`."""
     fields = codec.decode(topics.CONTROL.name, value)
     at = codec.millis(fields["changed_at"])
-    pauses = "paused" in fields["change"]
-    return Change(before.after(offset, fields), pauses, at, fields["changed_by"], fields["why"])
+    setting = fields["change"]
+    pause = Pause(**setting) if "paused" in setting else None
+    return Change(before.after(offset, fields), pause, at, fields["changed_by"], fields["why"])
 
 
 def _encoded(change: tuple[str, dict[str, Any]], who: str, why: str, at: int) -> bytes:

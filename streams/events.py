@@ -8,6 +8,10 @@ LINE_FENCED: Final = "line_fenced"
 WORKER_STARTED: Final = "worker_started"
 WORKER_FAILED: Final = "worker_failed"
 OFFSETS_NOT_COMMITTED: Final = "offsets_not_committed"
+SEND_FAILED: Final = "send_failed"
+PREPARING_FAILED: Final = "preparing_failed"
+LANE_RESTS: Final = "lane_rests"
+REAL_RELAY: Final = "real_relay"
 FRAMEWORK: Final = "framework"
 
 # Neither recipient ids nor payloads nor addresses: a log is read by more people than the audit trail.
@@ -21,6 +25,9 @@ ALLOWED_KEYS: Final = frozenset(
         "partition",
         "partitions",
         "cut",
+        "dispatch_id",
+        "lane",
+        "relay",
         "keys",
         "kept",
         "changelog_records",

@@ -19,6 +19,7 @@ from streams.reading import Part
 # A transaction's markers reach its partitions one after the other, and brokers' clocks differ.
 _SETTLE_S: Final = 0.5
 _SURELY_LATER_MS: Final = 10 * 60_000
+_SOURCES: Final = {topic.name for topic in topics.SOURCES}
 
 Place = tuple[str, int]  # topic and partition
 
@@ -81,6 +82,8 @@ class Facts:
 
     def _letter(self, part: Part, record: Record) -> None:
         letter = codec.decode(topics.DEAD_LETTERS.name, record.value or b"")
+        if letter["topic"] not in _SOURCES:
+            return  # DELIVER's
         self._begin(part, letter["cut"])
         self.letters.setdefault((letter["topic"], letter["partition"]), []).append(letter["offset"])
 
@@ -91,6 +94,8 @@ class Facts:
 
     def _audit(self, part: Part, record: Record) -> None:
         fields = codec.decode(topics.AUDIT.name, record.value or b"")
+        if fields["line"] != "decide":
+            return
         self._begin(part, fields["cut"])
         body, kind = fields["body"], kind_of(fields["body"])
         if kind not in ("decision", "release") or body["outcome"] == "deferred":

@@ -1,6 +1,5 @@
 """The DECIDE line: decode, judge, gather, decide, write. Each step is one call; the rules are in models/."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,17 +13,14 @@ from models.sendtime import HourOfWeekProfile
 from schemas import codec, topics
 from schemas.policy import Policy
 from schemas.profile import Slot, check_version, empty
-from streams.agents import intake
+from streams.agents import intake, letters
 from streams.agents.intake import Taken
 from streams.engine.control import Control
-from streams.engine.cut import Consumed, Cut, Handled, Out
+from streams.engine.cut import Cut, Handled, Out
 from streams.engine.journal import Tally
 from streams.engine.store import UNKNOWN, Store
 
 APP = "opportune-decide"
-_WHOLE_LETTER_BYTES = 1024 * 1024
-_KEPT_KEY_BYTES = 128
-_KEPT_VALUE_BYTES = 64 * 1024
 
 
 class Decider:
@@ -185,47 +181,11 @@ def _waiting(rows: np.ndarray) -> int:
 
 
 def _dead_letters(taken: Taken, cut: Cut) -> list[Out]:
-    """The records that could not be handled, whole."""
-    outputs = []
-    for position, (reason, error) in sorted(taken.dead.items()):
-        record = taken.records[position]
-        letter = {
-            "topic": topics.SOURCES[taken.topic[position]].name,
-            "partition": cut.partition,
-            "offset": record.offset,
-            **_kept(record),
-            "reason": reason.value,
-            "error": f"{error}{_beyond(record)}",
-            "at": cut.now,
-            "cut": cut.number,
-        }
-        value = codec.encode(topics.DEAD_LETTERS.name, letter)
-        outputs.append(Out(topics.DEAD_LETTERS.name, letter["key"], value, cut.partition))
-    return outputs
-
-
-def _size(record: Consumed) -> int:
-    headers = sum(len(name) + len(value) for name, value in intake.headers_of(record).items())
-    return 2 * len(record.key or b"") + len(record.value or b"") + headers
-
-
-def _kept(record: Consumed) -> dict[str, Any]:
-    """Key, value and headers of a dead letter: whole, or the beginnings of what no letter could hold.
-
-    A batch's size is limited as it is compressed, so a record may be larger than any letter.
-    """
-    if _size(record) <= _WHOLE_LETTER_BYTES:
-        return {"key": record.key, "value": record.value, "headers": intake.headers_of(record)}
-    key, value = record.key, record.value
-    return {"key": key and key[:_KEPT_KEY_BYTES], "value": value and value[:_KEPT_VALUE_BYTES], "headers": {}}
-
-
-def _beyond(record: Consumed) -> str:
-    """What the error says of a record that is not kept whole."""
-    if _size(record) <= _WHOLE_LETTER_BYTES:
-        return ""
-    digest = hashlib.sha256(record.value or b"").hexdigest()
-    return f"; too large to keep whole: the first {_KEPT_VALUE_BYTES} bytes, sha256 of all {digest}"
+    """The records that could not be handled."""
+    return [
+        letters.letter(cut, topics.SOURCES[taken.topic[position]].name, taken.records[position], *why)
+        for position, why in sorted(taken.dead.items())
+    ]
 
 
 def _tallies(cut: Cut, taken: Taken, decided: Decided, moved: Sequence[int]) -> list[Tally]:

@@ -9,9 +9,10 @@ from typing import Annotated, Final
 import typer
 
 from schemas.settings import Settings
-from streams import cluster
+from streams import cluster, worker
 from streams import control as changing
 from streams.cli import show
+from streams.control import Pause
 from streams.engine.control import Clock, Control, ControlReader
 
 _EFFECT: Final = (
@@ -19,6 +20,10 @@ _EFFECT: Final = (
     "decisions and commands from then on carry the new version."
 )
 Why = Annotated[str, typer.Option("--why", help="Why, for whoever reads `opportune control log` later.")]
+OfCampaign = Annotated[
+    str | None, typer.Option("--campaign", help="Only this campaign, by its name in the policy files.")
+]
+OfLane = Annotated[str | None, typer.Option("--lane", help="Only this lane, for example gmail.")]
 
 clock_app = typer.Typer(
     no_args_is_help=True,
@@ -28,23 +33,26 @@ clock_app = typer.Typer(
 control_app = typer.Typer(no_args_is_help=True, help="What operators have changed: pause and clock.")
 
 
-def pause(why: Why) -> None:
-    """Stop releasing sends, everywhere, until `opportune resume`.
+def pause(why: Why, campaign: OfCampaign = None, lane: OfLane = None) -> None:
+    """Stop sending until `opportune resume`: everything, or one campaign, or one lane.
 
-    Events are still taken in, profiles kept and decisions made; what is scheduled waits, and expires when
-    its time has passed. Takes effect at each partition's next cut.
+    A pause of everything holds back releases and deliveries; one of a campaign or a lane only deliveries, so
+    what is released meanwhile waits in its lane. Events are still taken in, profiles kept and decisions
+    made; what waits expires when its time has passed. Asked again right before each message goes out.
     """
-    version = changing.set_paused(cluster.connect(Settings()), True, who(), why)
-    _say(f"Paused: nothing is released from control version {version} on. {_EFFECT}")
+    what = _pause(True, campaign, lane)
+    version = changing.set_paused(cluster.connect(Settings()), what, who(), why)
+    _say(f"Paused: {scope(what)} is held from control version {version} on. {_EFFECT}")
 
 
-def resume(why: Why) -> None:
-    """Release sends again. What has come due meanwhile is released at once if its gates still pass.
+def resume(why: Why, campaign: OfCampaign = None, lane: OfLane = None) -> None:
+    """Send again: everything, or one campaign, or one lane; each pause ends by its own resume.
 
-    Takes effect at each partition's next cut.
+    What has come due meanwhile is released at once if its gates still pass.
     """
-    version = changing.set_paused(cluster.connect(Settings()), False, who(), why)
-    _say(f"Resumed from control version {version} on. {_EFFECT}")
+    what = _pause(False, campaign, lane)
+    version = changing.set_paused(cluster.connect(Settings()), what, who(), why)
+    _say(f"Resumed: {scope(what)} goes on from control version {version} on. {_EFFECT}")
 
 
 @clock_app.command()
@@ -88,7 +96,7 @@ def log() -> None:
     """List every change of pause and clock, oldest first: version, when, who, what, why."""
     table = show.table("version", "when", "who", "what", "why")
     for change in changing.history(cluster.connect(Settings())):
-        what = describe_change(change.state, change.pauses, change.at)
+        what = describe_change(change.state, change.pause, change.at)
         table.add_row(
             str(change.state.version),
             show.moment(change.at),
@@ -102,10 +110,10 @@ def log() -> None:
     show.console().print(table)
 
 
-def describe_change(state: Control, pauses: bool, at: int) -> str:
+def describe_change(state: Control, pause: Pause | None, at: int) -> str:
     """Say in a few words what a change led to."""
-    if pauses:
-        return "paused" if state.paused else "resumed"
+    if pause is not None:
+        return f"{'paused' if pause.paused else 'resumed'}: {scope(pause)}"
     return f"clock {described(state.clock, at)}"
 
 
@@ -117,6 +125,23 @@ def described(clock: Clock, wall: int) -> str:
     if clock.mode == "real":
         return f"real: {shown}"
     return f"scaled: {shown} at {clock.speed:g}x"
+
+
+def scope(pause: Pause) -> str:
+    """Name what a pause is about."""
+    if pause.campaign is not None:
+        return f"campaign {pause.campaign}"
+    return "everything" if pause.lane is None else f"lane {pause.lane}"
+
+
+def _pause(paused: bool, campaign: str | None, lane: str | None) -> Pause:
+    """Check the scope. Raises BadParameter where it names two, or a campaign that the policy lacks."""
+    if campaign is not None and lane is not None:
+        raise typer.BadParameter("name a campaign or a lane, not both", param_hint="--campaign / --lane")
+    known = [each.name for each in worker.load_policy(Settings()).campaigns]
+    if paused and campaign is not None and campaign not in known:
+        raise typer.BadParameter(f"no campaign {campaign!r}; there are {', '.join(known)}")
+    return Pause(paused, campaign, lane)
 
 
 def parse_speed(text: str) -> float:

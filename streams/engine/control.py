@@ -29,20 +29,36 @@ class Clock:
             return self.origin + round((wall - self.wall) * self.speed)
         return None
 
+    @property
+    def pace(self) -> float:
+        """Seconds that pass in a second of the wall clock; 0 where the clock stands or a plan tells it."""
+        return 1.0 if self.mode == "real" else self.speed if self.mode == "scaled" else 0.0
+
 
 @dataclass(frozen=True)
 class Control:
-    """State of control as of one version, the next offset of `control.changes`."""
+    """State of control as of one version, the next offset of `control.changes`.
+
+    `paused` stops everything; a campaign or a lane can be paused by itself besides, and is resumed by itself.
+    """
 
     version: int = 0
     paused: bool = False
     clock: Clock = field(default_factory=Clock)
+    paused_campaigns: frozenset[str] = frozenset()
+    paused_lanes: frozenset[str] = frozenset()
 
     def after(self, offset: int, change: dict[str, Any]) -> "Control":
         """State after one more decoded ControlChange."""
-        value = change["change"]
+        value, version = change["change"], offset + 1
         if "paused" in value:
-            return replace(self, version=offset + 1, paused=value["paused"])
+            paused, campaign, lane = value["paused"], value["campaign"], value["lane"]
+            if campaign is not None:
+                campaigns = _switched(self.paused_campaigns, campaign, paused)
+                return replace(self, version=version, paused_campaigns=campaigns)
+            if lane is not None:
+                return replace(self, version=version, paused_lanes=_switched(self.paused_lanes, lane, paused))
+            return replace(self, version=version, paused=paused)
         clock = Clock(
             value["mode"],
             _millis(value["origin"]),
@@ -50,7 +66,15 @@ class Control:
             value["speed"] if value["speed"] is not None else 1.0,
             value["plan_id"],
         )
-        return replace(self, version=offset + 1, clock=clock)
+        return replace(self, version=version, clock=clock)
+
+    def holds(self, campaign: str, lane: str) -> bool:
+        """Whether messages of a campaign on a lane must not go now."""
+        return self.paused or campaign in self.paused_campaigns or lane in self.paused_lanes
+
+
+def _switched(names: frozenset[str], name: str, on: bool) -> frozenset[str]:
+    return names | {name} if on else names - {name}
 
 
 def _millis(moment: Any) -> int:

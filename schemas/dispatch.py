@@ -1,0 +1,59 @@
+"""A dispatch's row in DELIVER's table: the message that waits, is claimed, or has ended; keyed by its id."""
+
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+
+from schemas.profile import DAY_MS, NewerRow
+
+ROW_VERSION: Final = 1
+# Longer than a command can be repeated: as long as its topic keeps it.
+KEPT_MS: Final = 35 * DAY_MS
+
+
+class State(IntEnum):
+    """Where a dispatch stands; from `DELIVERED` on it has ended and is kept against repeats."""
+
+    AWAITED = 1  # recalled before its command came
+    WAITING = 2
+    CLAIMED = 3
+    DELIVERED = 4
+    BOUNCED = 5
+    EXPIRED = 6
+    RECALLED = 7
+    UNKNOWN = 8
+
+
+DISPATCH: Final = np.dtype(
+    [
+        ("version", "u1"),
+        ("state", "u1"),
+        ("recalled", "u1"),  # called back while it was claimed: it must not be tried again
+        ("attempts", "<u2"),  # times it was handed to a server
+        ("released_at", "<i8"),  # UTC ms; the order within a lane
+        ("expires_at", "<i8"),
+        ("not_before", "<i8"),  # of a deferred message; 0 where it may go at once
+        ("decision", "V16"),  # bytes of the decision's UUID
+        ("recipient", "S128"),
+        ("campaign", "S63"),
+        ("template", "S63"),
+        ("lane", "S32"),
+    ]
+)
+
+
+def empty(count: int) -> np.ndarray:
+    """`count` rows of dispatches of which nothing is known."""
+    rows = np.zeros(count, DISPATCH)
+    rows["version"] = ROW_VERSION
+    return rows
+
+
+def check_version(rows: np.ndarray) -> None:
+    """Raise `NewerRow` if any row's version is above this program's."""
+    newest = int(rows["version"].max(initial=0))
+    if newest > ROW_VERSION:
+        raise NewerRow(
+            f"a dispatch has version {newest}, this program knows {ROW_VERSION}; deploy the newer program"
+        )

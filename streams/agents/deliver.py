@@ -1,0 +1,207 @@
+"""The DELIVER line: decode, settle, recall, accept, expire, claim, write. Its rules: models/deliver.py."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from models import deliver
+from models.deliver import Delivering, Result
+from schemas import codec, topics
+from schemas.codec import MalformedRecord, UnknownSchema
+from schemas.dispatch import State, check_version, empty
+from schemas.policy import Lanes, Policy
+from schemas.reasons import DeadLetterReason
+from streams.agents import letters
+from streams.agents.dispatches import DispatchStore, first
+from streams.engine.control import Control
+from streams.engine.cut import Consumed, Cut, Handled, Out
+from streams.engine.journal import Tally
+from streams.engine.store import UNKNOWN, Store
+
+APP: Final = "opportune-deliver"
+_RECALLS, _COMMANDS = (topic.name for topic in topics.DISPATCH_SOURCES)
+_LIMITS: Final = {"dispatch_id": 64, "recipient_id": 128, "campaign": 63, "template": 63, "lane": 32}
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What sending gave since the last cut.
+
+    `resumed`: a former owner's claims are nobody's now. `room`: how many messages of a lane can be taken up.
+    """
+
+    resumed: bool
+    results: Sequence[Result]
+    room: Callable[[str], int]
+
+
+@dataclass
+class _Taken:
+    """A cut's records of one topic, decoded: offset and fields; and those that are dead letters."""
+
+    records: list[tuple[int, dict[str, Any]]]
+    dead: list[tuple[Consumed, DeadLetterReason, str]]
+
+
+class Deliverer:
+    """Handler of the DELIVER line. Its table is a `DispatchStore`."""
+
+    def __init__(self, policy: Policy, lanes: Lanes) -> None:
+        self._rules, self._lanes = policy, lanes
+        written = policy.model_dump_json() + lanes.model_dump_json()
+        self.policy = hashlib.sha256(written.encode()).hexdigest()[:12]
+
+    def handle(self, cut: Cut, table: Store) -> Handled:
+        """Handle one cut: what sending gave, recalls, commands, expiry, and claims for what can go."""
+        if not isinstance(table, DispatchStore):
+            raise TypeError("DELIVER's table is a DispatchStore")
+        feedback: Feedback = cut.feedback
+        recalls, commands = _take(cut, _RECALLS), _take(cut, _COMMANDS)
+        results = list(feedback.results)
+        if feedback.resumed:
+            results += [deliver.lost(key.decode(), cut.now) for key in sorted(table.claimed)]
+
+        touched = {result.dispatch_id.encode(): None for result in results}
+        touched |= {r["dispatch_id"].encode(): None for _, r in (*recalls.records, *commands.records)}
+        touched |= dict.fromkeys(sorted(table.keys_at(table.due(cut.now))))
+        cuts = self._gather(cut, table, [*touched])
+        before = deliver.standing(cuts.rows)
+        cuts.settle(results)
+        recalled = sum(cuts.recall(recall) for _, recall in recalls.records)
+        accepted = sum(cuts.accept(command, offset) for offset, command in commands.records)
+        forgotten = cuts.expire()
+        chosen = _choose(cut, table, cuts, feedback.room)
+        claims = self._gather(cut, table, [key for key in chosen if key not in touched])
+        before = _plus(before, deliver.standing(claims.rows))
+        cuts.claim([key for key in chosen if key in touched])
+        claims.claim(claims.keys)
+
+        gone = set(forgotten)
+        keep = [i for i, key in enumerate(cuts.keys) if cuts.rows["state"][i] and key not in gone]
+        keys = [*(cuts.keys[i] for i in keep), *claims.keys]
+        rows = np.concatenate([cuts.rows[keep], claims.rows])
+        after = deliver.standing(rows)
+        return Handled(
+            outputs=[
+                *_outputs(cut, cuts),
+                *(letters.letter(cut, _RECALLS, *dead) for dead in recalls.dead),
+                *(letters.letter(cut, _COMMANDS, *dead) for dead in commands.dead),
+            ],
+            keys=keys,
+            rows=rows,
+            due_at=deliver.due_at(rows),
+            forgotten=forgotten,
+            tallies=[
+                _tally(cut, _RECALLS, recalls, recalled),
+                _tally(cut, _COMMANDS, commands, accepted),
+            ],
+            figures=_plus(cuts.figures, claims.figures),
+            changes={name: after[name] - before[name] for name in after},
+            effects=[*cuts.effects, *claims.effects],
+        )
+
+    def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:
+        """When each row is due next."""
+        return deliver.due_at(rows)
+
+    def standing(self, rows: np.ndarray) -> dict[str, int]:
+        """How many messages wait, and how many are claimed."""
+        return deliver.standing(rows)
+
+    def check(self, rows: np.ndarray) -> None:
+        """Raise `NewerRow` if a newer program wrote any."""
+        check_version(rows)
+
+    def _gather(self, cut: Cut, table: Store, keys: list[bytes]) -> Delivering:
+        """The dispatches of these keys, known or not."""
+        slots = table.find(keys)
+        rows = empty(len(keys))
+        known = slots != UNKNOWN
+        rows[known] = table.gather(slots[known])
+        return Delivering(keys, rows, cut.now, self._rules, self._lanes)
+
+
+def _take(cut: Cut, topic: str) -> _Taken:
+    """Decode and judge a topic's records; DECIDE alone writes them, so a bad one is somebody's mistake."""
+    taken = _Taken([], [])
+    for record in cut.records.get(topic, ()):
+        try:
+            fields = codec.decode(topic, record.value or b"")
+        except UnknownSchema as error:
+            taken.dead.append(
+                (record, DeadLetterReason.UNKNOWN_SCHEMA, f"{error}; deploy the version that knows it")
+            )
+            continue
+        except MalformedRecord as error:
+            taken.dead.append((record, DeadLetterReason.MALFORMED, f"{error}; only DECIDE writes here"))
+            continue
+        if record.key != fields["lane"].encode():
+            taken.dead.append((record, DeadLetterReason.KEY_MISMATCH, "the Kafka key must be the lane"))
+        elif problem := _invalid(fields):
+            taken.dead.append((record, DeadLetterReason.INVALID, problem))
+        else:
+            times = {name: codec.millis(fields[name]) for name in fields if name.endswith("_at")}
+            taken.records.append((record.offset, fields | times))
+    return taken
+
+
+def _invalid(fields: Mapping[str, Any]) -> str | None:
+    for name, limit in _LIMITS.items():
+        if name in fields and not 1 <= len(fields[name].encode()) <= limit:
+            return f"{name} must have 1 to {limit} bytes"
+    return None
+
+
+def _choose(cut: Cut, table: DispatchStore, cuts: Delivering, room: Callable[[str], int]) -> list[bytes]:
+    """Which messages to claim: of each lane that has room, the first that may go."""
+    fresh: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
+    waits = (cuts.rows["state"] == State.WAITING) & (cuts.rows["not_before"] <= cut.now)
+    for i in np.flatnonzero(waits).tolist():
+        row = cuts.rows[i]
+        lane = row["lane"].decode()
+        if not cut.control.holds(row["campaign"].decode(), lane):
+            fresh[lane].append((int(row["released_at"]), cuts.keys[i]))
+    gone = set(cuts.keys)
+    chosen: list[bytes] = []
+    for lane in sorted({*fresh, *table.lanes(cut.now)}):
+        waiting = table.ready(lane, cut.now, cut.control.holds)
+        chosen += first(waiting, fresh[lane], gone, max(0, room(lane)))
+    return chosen
+
+
+def _outputs(cut: Cut, cuts: Delivering) -> list[Out]:
+    """Audit records and delivery events in wire format, by recipient."""
+    about = {
+        "partition": cut.partition,
+        "cut": cut.number,
+        "control_version": cut.control.version,
+        "line": "deliver",
+    }
+    outputs = []
+    for recipient, at, body in cuts.audit:
+        record = {"recipient_id": recipient, "at": at, **about, "body": ("opportune.Delivery", body)}
+        outputs.append(Out(topics.AUDIT.name, recipient.encode(), codec.encode(topics.AUDIT.name, record)))
+    for event in cuts.events:
+        key = event["recipient_id"].encode()
+        outputs.append(Out(topics.DELIVERY.name, key, codec.encode(topics.DELIVERY.name, event)))
+    return outputs
+
+
+def _tally(cut: Cut, topic: str, taken: _Taken, accepted: int) -> Tally:
+    judged = len(taken.records)
+    return Tally(
+        topic,
+        cut.next_offsets[topic],
+        judged + len(taken.dead),
+        accepted=accepted,
+        filtered=judged - accepted,
+        dead_lettered=len(taken.dead),
+    )
+
+
+def _plus(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one[name] + other[name] for name in one}

@@ -1,0 +1,280 @@
+"""Sending what DELIVER has claimed: rendered, paced by lane, asked again at the last moment, handed over.
+
+A claim is begun within a second or given back: a worker that was frozen, and has lost its partition
+meanwhile, then begins none of the messages that its successor has written down as unknown.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from sinks.transports import Message, Outcome, Transport
+
+from models.deliver import Claim, Kind, Result, Stop
+from models.lanes import Bucket
+from schemas.policy import Lane, Lanes
+from streams import events
+from streams.agents.deliver import Feedback
+from streams.agents.dispatches import DispatchStore
+from streams.engine.control import Control
+from streams.engine.store import Store
+
+_log = structlog.get_logger()
+_BEGIN_WITHIN_S: Final = 1.0
+_AHEAD_S: Final = 0.5  # of a lane's rate is claimed ahead, so that a slow commit does not leave it idle
+_LOOK_UP_S: Final = 0.1  # so soon a lane that waits notices a pause, a recall or another clock
+_FIRST_REST_S: Final = 0.5
+_LONGEST_REST_S: Final = 30.0
+
+_FAILED_REST_S: Final = 5.0
+_KINDS: Final[Mapping[str, Kind]] = {
+    "accepted": "delivered",
+    "deferred": "deferred",
+    "bounced": "bounced",
+    "unknown": "unknown",
+    "not_sent": "returned",
+    "vetoed": "returned",
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A message ready to go, and what it was rendered from, name@hash."""
+
+    message: Message
+    template: str
+
+
+# Gets claims and the time (UTC ms); gives a message for each, or what became of one that cannot be sent.
+Prepare = Callable[[Sequence[Claim], int], Sequence[Prepared | Result]]
+
+
+@dataclass
+class _Claimed:
+    """A message that may go, and the monotonic clock when it was claimed."""
+
+    claim: Claim
+    prepared: Prepared
+    since: float
+
+
+@dataclass
+class _LaneState:
+    """A lane of one partition: what is queued, its bucket, and whether its server answers."""
+
+    bucket: Bucket
+    connections: int
+    transport: Transport
+    queue: deque[_Claimed] = field(default_factory=deque)
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    level: float | None = None  # state of the bucket
+    under_way: int = 0
+    rests_until: float = 0.0
+    failures: int = 0
+
+
+@dataclass
+class _Partition:
+    """What is known of one partition's sends."""
+
+    lanes: dict[str, _LaneState] = field(default_factory=dict)
+    results: list[Result] = field(default_factory=list)
+    recalled: set[str] = field(default_factory=set)
+    open: int = 0  # claims without a result
+    draining: bool = False
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Sender:
+    """`Effects` of DELIVER; lives in the event loop, only `prepare` runs in a thread."""
+
+    def __init__(self, lanes: Lanes, prepare: Prepare, transport_of: Callable[[Lane], Transport]) -> None:
+        self._lanes, self._prepare, self._transport_of = lanes, prepare, transport_of
+        self._control = Control()
+        self._rests_until = 0.0
+        self._partitions: dict[int, _Partition] = {}
+
+    def observe(self, control: Control) -> None:
+        """See `Effects.observe`."""
+        self._control = control
+
+    def wanting(self, partition: int, store: Store, now: int) -> bool:
+        """See `Effects.wanting`: something came back, or a lane with room has something that may go."""
+        known = self._partitions.get(partition)
+        if known is not None and (known.results or known.draining):
+            return bool(known.results)
+        return isinstance(store, DispatchStore) and any(
+            next(store.ready(lane, now, self._control.holds), None) is not None
+            for lane in store.lanes(now)
+            if self._room(partition, lane) > 0
+        )
+
+    def feedback(self, partition: int, resumed: bool) -> Feedback:
+        """See `Effects.feedback`."""
+        known = self._partitions.setdefault(partition, _Partition())
+        results, known.results = known.results, []
+        return Feedback(resumed, results, lambda lane: self._room(partition, lane))
+
+    def begin(self, partition: int, effects: Sequence[Claim | Stop]) -> None:
+        """See `Effects.begin`."""
+        known = self._partitions.setdefault(partition, _Partition())
+        known.recalled.update(effect.dispatch_id for effect in effects if isinstance(effect, Stop))
+        claims = [effect for effect in effects if isinstance(effect, Claim)]
+        if claims:
+            known.open += len(claims)
+            self._start(known, self._take_up(known, claims, time.monotonic()))
+
+    async def drain(self, partition: int, timeout: float) -> bool:
+        """See `Effects.drain`."""
+        known = self._partitions.get(partition)
+        if known is None:
+            return True
+        known.draining = True
+        deadline = time.monotonic() + timeout
+        while known.open and time.monotonic() < deadline:
+            for lane in known.lanes.values():
+                lane.woken.set()
+            await asyncio.sleep(0.01)
+        return not known.open
+
+    def release(self, partition: int) -> None:
+        """See `Effects.release`. What is still under way goes on to its end, and nobody learns of it."""
+        known = self._partitions.pop(partition, None)
+        if known is not None:
+            for task in known.tasks:
+                task.cancel()
+
+    def _room(self, partition: int, name: str) -> int:
+        """How many messages of a lane can be taken up now."""
+        known = self._partitions.get(partition, _Partition())
+        now, lane = self._now(), known.lanes.get(name)
+        if known.draining or not now or not self._control.clock.pace or time.monotonic() < self._rests_until:
+            return 0
+        ahead = max(1, round(self._lanes.of(name).rate * self._control.clock.pace * _AHEAD_S))
+        if lane is None:
+            return ahead
+        if time.monotonic() < lane.rests_until or lane.under_way >= lane.connections:
+            return 0
+        return ahead - len(lane.queue)
+
+    def _now(self) -> int | None:
+        return self._control.clock.now(time.time_ns() // 1_000_000)
+
+    def _start(self, known: _Partition, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        known.tasks.add(task)
+        task.add_done_callback(known.tasks.discard)
+
+    async def _take_up(self, known: _Partition, claims: Sequence[Claim], since: float) -> None:
+        """Render claims and put them into their lanes' queues."""
+        try:
+            prepared = await asyncio.to_thread(self._prepare, claims, self._now() or 0)
+        except Exception as error:  # the vault cannot be read, say: nothing has gone
+            _log.error(events.PREPARING_FAILED, seconds=_FAILED_REST_S, exc_info=error)
+            self._rests_until = time.monotonic() + _FAILED_REST_S
+            for claim in claims:
+                self._give_back(known, claim)
+            return
+        for claim, ready in zip(claims, prepared, strict=True):
+            if isinstance(ready, Result):
+                self._end(known, ready)
+                continue
+            lane = known.lanes.get(claim.lane)
+            if lane is None:
+                setting = self._lanes.of(claim.lane)
+                transport = self._transport_of(setting)
+                lane = _LaneState(Bucket.of(setting), setting.connections, transport)
+                known.lanes[claim.lane] = lane
+                self._start(known, self._pace(known, lane))
+            lane.queue.append(_Claimed(claim, ready, since))
+            lane.woken.set()
+
+    async def _pace(self, known: _Partition, lane: _LaneState) -> None:
+        """Let a lane's messages go, one by one, when its bucket and its connections allow."""
+        while True:
+            if not lane.queue:
+                lane.woken.clear()
+                await lane.woken.wait()
+                continue
+            now = self._now()
+            claimed = lane.queue[0]
+            if now is None or not self._wanted(known, lane, claimed, now):
+                lane.queue.popleft()
+                self._give_back(known, claimed.claim)
+                continue
+            # No bucket is ever emptier; only a clock that was set back makes it look so.
+            lane.level = min(lane.bucket.emptied(now), lane.level or lane.bucket.emptied(now))
+            early = (lane.bucket.opens_at(lane.level) - now) / (self._control.clock.pace or 1) / 1000
+            if early > 0:
+                await asyncio.sleep(min(early, _LOOK_UP_S))
+            elif lane.under_way >= lane.connections:
+                lane.woken.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(lane.woken.wait(), _LOOK_UP_S)
+            else:
+                lane.queue.popleft()
+                lane.level = lane.bucket.after(lane.level, now)
+                lane.under_way += 1
+                self._start(known, self._send(known, lane, claimed))
+
+    def _wanted(self, known: _Partition, lane: _LaneState, claimed: _Claimed, now: int) -> bool:
+        """Whether a claimed message may still begin: asked when its turn comes, and when it is connected."""
+        claim, clock = claimed.claim, time.monotonic()
+        return (
+            clock - claimed.since <= _BEGIN_WITHIN_S
+            and clock >= lane.rests_until
+            and not known.draining
+            and not self._control.holds(claim.campaign, claim.lane)
+            and claim.dispatch_id not in known.recalled
+            and now < claim.expires_at
+        )
+
+    async def _send(self, known: _Partition, lane: _LaneState, claimed: _Claimed) -> None:
+        claim = claimed.claim
+        try:
+            outcome = await lane.transport.send(
+                claimed.prepared.message, lambda: self._wanted(known, lane, claimed, self._now() or 0)
+            )
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # whatever it is, the message may have gone
+            _log.error(events.SEND_FAILED, dispatch_id=claim.dispatch_id, exc_info=error)
+            outcome = Outcome("unknown", detail=type(error).__name__)
+        finally:
+            lane.under_way -= 1
+            lane.woken.set()
+        self._learn(known, lane, claimed, outcome)
+
+    def _learn(self, known: _Partition, lane: _LaneState, claimed: _Claimed, outcome: Outcome) -> None:
+        """Turn an outcome into a result; a lane whose server cannot be reached rests for a while."""
+        claim = claimed.claim
+        if outcome.kind == "not_sent":
+            lane.failures += 1
+            rest = min(_FIRST_REST_S * 2 ** min(lane.failures - 1, 10), _LONGEST_REST_S)
+            lane.rests_until = time.monotonic() + rest
+            _log.warning(events.LANE_RESTS, lane=claim.lane, seconds=rest, error=outcome.detail)
+        elif outcome.kind != "vetoed":
+            lane.failures = 0
+        result = Result(
+            claim.dispatch_id,
+            _KINDS[outcome.kind],
+            self._now() or 0,
+            outcome.code,
+            outcome.detail,
+            outcome.permanent,
+            claimed.prepared.template,
+        )
+        self._end(known, result)
+
+    def _give_back(self, known: _Partition, claim: Claim) -> None:
+        self._end(known, Result(claim.dispatch_id, "returned", self._now() or 0))
+
+    def _end(self, known: _Partition, result: Result) -> None:
+        known.open -= 1
+        known.recalled.discard(result.dispatch_id)
+        known.results.append(result)
