@@ -84,7 +84,7 @@ class Delivering:
     lanes: Lanes
     audit: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)  # recipient, at, Delivery
     events: list[dict[str, Any]] = field(default_factory=list)  # delivery.events
-    effects: list[Claim | Stop] = field(default_factory=list)
+    stops: list[Stop] = field(default_factory=list)
     figures: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_FIGURES, 0))
     _place: dict[bytes, int] = field(default_factory=dict)
 
@@ -134,7 +134,7 @@ class Delivering:
             self._tell(row, dispatch_id, "recalled", self.now, detail=recall["reason"])
         elif row["state"] == State.CLAIMED and not row["recalled"]:
             row["recalled"] = 1
-            self.effects.append(Stop(dispatch_id))
+            self.stops.append(Stop(dispatch_id))
         else:
             return False
         return True
@@ -178,13 +178,14 @@ class Delivering:
         over = (self.rows["state"] != 0) & (due_at(self.rows) <= self.now)
         return [self.keys[i] for i in np.flatnonzero(over).tolist()]
 
-    def claim(self, chosen: Sequence[bytes]) -> None:
+    def claim(self, chosen: Sequence[bytes]) -> list[Claim]:
         """Claim messages that wait, of `keys`, for sending once the cut has committed."""
+        claims = []
         for key in chosen:
             row = self.rows[self._place[key]]
             row["state"] = State.CLAIMED
             self.figures["claimed"] += 1
-            self.effects.append(
+            claims.append(
                 Claim(
                     key.decode(),
                     row["recipient"].decode(),
@@ -195,6 +196,7 @@ class Delivering:
                     int(row["attempts"]) + 1,
                 )
             )
+        return claims
 
     def _row(self, dispatch_id: str) -> np.void:
         row: np.void = self.rows[self._place[dispatch_id.encode()]]

@@ -2,36 +2,49 @@
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
+from sinks.vault import SqliteVault
 
 import infra
-from schemas import policy, topics
+from schemas import policy as policies
+from schemas import topics
 from schemas.policy import Policy
 from schemas.profile import ROW
 from schemas.settings import Settings
-from streams import cluster, events, logs
-from streams.agents.decide import APP, Decider
+from streams import cluster, events, logs, mail
+from streams.agents import decide, deliver
+from streams.agents.decide import Decider
+from streams.agents.deliver import Deliverer
+from streams.agents.dispatches import DispatchStore
 from streams.engine import app as engine
 from streams.engine.kafka import Client
 from streams.engine.line import Spec
 from streams.engine.store import SlabStore
+from streams.rendering import Renderer, load_templates
+from streams.sender import Sender
 
 _log = structlog.get_logger()
 
 
+def policy_folder(settings: Settings) -> Path:
+    """The deployment's policy folder, or the packaged one."""
+    return settings.policy_dir or Path(infra.__file__).parent / "policy"
+
+
 def load_policy(settings: Settings) -> Policy:
-    """Load the deployment's policy, or the packaged one. Raises PolicyError."""
-    return policy.load(settings.policy_dir or Path(infra.__file__).parent / "policy")
+    """Load what the policy folder says. Raises PolicyError."""
+    return policies.load(policy_folder(settings))
 
 
 def decide_spec(settings: Settings, client: Client) -> Spec:
     """Everything that makes a DECIDE line. Raises PolicyError."""
     handler = Decider(load_policy(settings), settings.partitions)
     return Spec(
-        APP,
+        decide.APP,
         client,
         tuple(topic.name for topic in topics.SOURCES),
         topics.PROFILES.name,
@@ -43,15 +56,54 @@ def decide_spec(settings: Settings, client: Client) -> Spec:
     )
 
 
+def deliver_spec(settings: Settings, client: Client) -> Spec:
+    """Everything that makes a DELIVER line.
+
+    Raises
+    ------
+    PolicyError
+        A policy file or a template is wrong or missing.
+    VaultError
+        The contact vault cannot be opened.
+    NoSandbox
+        No relay is set, and no sandbox runs on this machine.
+    """
+    folder, policy = policy_folder(settings), load_policy(settings)
+    lanes = policies.load_lanes(folder)
+    renderer = Renderer(SqliteVault(settings), load_templates(folder, policy), settings)
+    return Spec(
+        deliver.APP,
+        client,
+        tuple(topic.name for topic in topics.DISPATCH_SOURCES),
+        topics.DISPATCHES.name,
+        topics.DELIVER_JOURNAL.name,
+        False,
+        Deliverer(policy, lanes),
+        settings.cut_records,
+        DispatchStore,
+        Sender(lanes, renderer, mail.transports(settings)),
+    )
+
+
 def run_decide(settings: Settings) -> None:
     """Run DECIDE until it is told to stop; does not return."""
+    _run("decide", decide_spec, settings)
+
+
+def run_deliver(settings: Settings) -> None:
+    """Run DELIVER until it is told to stop; does not return."""
+    _run("deliver", deliver_spec, settings)
+
+
+def _run(role: str, spec_of: Callable[[Settings, Client], Spec], settings: Settings) -> None:
     logs.configure(settings.log_level)
-    structlog.contextvars.bind_contextvars(role="decide")
+    structlog.contextvars.bind_contextvars(role=role)
     client = cluster.connect(settings)
-    spec = decide_spec(settings, client)
+    spec = spec_of(settings, client)
     cluster.create_topics(client, settings)
     web_port = settings.web_port or _free_port()
-    datadir = settings.state_dir / "workers" / (settings.worker_id or str(os.getpid()))
+    name = settings.worker_id or str(os.getpid())
+    datadir = settings.state_dir / "workers" / role / name
     datadir.mkdir(parents=True, exist_ok=True)
     app = engine.build(spec, settings, web_port, datadir)
     _log.info(

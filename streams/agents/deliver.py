@@ -77,8 +77,8 @@ class Deliverer:
         chosen = _choose(cut, table, cuts, feedback.room)
         claims = self._gather(cut, table, [key for key in chosen if key not in touched])
         before = _plus(before, deliver.standing(claims.rows))
-        cuts.claim([key for key in chosen if key in touched])
-        claims.claim(claims.keys)
+        order = {key.decode(): place for place, key in enumerate(chosen)}
+        claimed = cuts.claim([key for key in chosen if key in touched]) + claims.claim(claims.keys)
 
         gone = set(forgotten)
         keep = [i for i, key in enumerate(cuts.keys) if cuts.rows["state"][i] and key not in gone]
@@ -101,7 +101,7 @@ class Deliverer:
             ],
             figures=_plus(cuts.figures, claims.figures),
             changes={name: after[name] - before[name] for name in after},
-            effects=[*cuts.effects, *claims.effects],
+            effects=[*cuts.stops, *sorted(claimed, key=lambda claim: order[claim.dispatch_id])],
         )
 
     def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:

@@ -35,7 +35,7 @@ def demo(
     client = cluster.connect(settings)
     cluster.create_topics(client, settings)
     live_to = LIVE_FROM + timedelta(seconds=60 * SPEED)
-    with workers.running(settings, 2) as running:
+    with workers.running(settings, {"deliver": 1, "decide": 2, "record": 1}) as running:
         loaded, decided = replay.history(client, settings, BEGIN, LIVE_FROM, households, running, console)
         lived = replay.lived(client, LIVE_FROM, live_to, households, SPEED, running, console, people=False)
     for what, rate in (("loaded", loaded), ("decided", decided), ("lived through", lived)):

@@ -56,7 +56,7 @@ def replay(
     cluster.create_topics(client, settings)
     begin, until = start.replace(tzinfo=UTC), end.replace(tzinfo=UTC)
     count = 0 if session.workers_running(client) else worker_count
-    with workers.running(settings, count) as running:
+    with workers.running(settings, {"decide": count}) as running:
         if live:
             tell(
                 console,

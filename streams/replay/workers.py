@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,17 +34,22 @@ class Workers:
 
 
 @contextmanager
-def running(settings: Settings, count: int) -> Iterator[Workers]:
-    """Run `count` DECIDE workers; at the end they are told to drain, and after 30 s ended."""
+def running(settings: Settings, roles: Mapping[str, int]) -> Iterator[Workers]:
+    """Run so many workers of each role; at the end they are told to drain, and after 30 s ended.
+
+    They are told in the order of `roles`, each role once those before it have ended: a later one still takes
+    in what an earlier one writes last.
+    """
     folder = settings.state_dir / "workers"
     folder.mkdir(parents=True, exist_ok=True)
     children: dict[Path, subprocess.Popen[bytes]] = {}
+    wanted = [(role, number) for role, count in roles.items() for number in range(count)]
     try:
-        for number in range(count):
-            log = folder / f"decide-{number}.log"
+        for role, number in wanted:
+            log = folder / f"{role}-{number}.log"
             with log.open("wb") as out:
                 children[log] = subprocess.Popen(  # noqa: S603 - our own command line
-                    [sys.executable, "-m", "streams.cli.main", "run", "decide"],
+                    [sys.executable, "-m", "streams.cli.main", "run", role],
                     env=os.environ
                     | {"OPPORTUNE_STATE_DIR": str(settings.state_dir.absolute()), "OPPORTUNE_WEB_PORT": "0"},
                     stdin=subprocess.DEVNULL,
@@ -53,12 +58,17 @@ def running(settings: Settings, count: int) -> Iterator[Workers]:
                 )
         yield Workers(children)
     finally:
-        for child in children.values():
-            if child.poll() is None:
-                child.send_signal(signal.SIGTERM)
-        for child in children.values():
-            try:
-                child.wait(_DRAIN_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        for role in roles:
+            _end([child for log, child in children.items() if log.name.startswith(f"{role}-")])
+
+
+def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+    for child in children:
+        try:
+            child.wait(_DRAIN_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()

@@ -9,6 +9,7 @@ import typer
 from schemas import codec, topics
 from streams import control
 from streams.cli import control as cli
+from streams.control import Pause
 from streams.engine.control import Clock, Control
 
 AT = 1_486_141_920_000  # 2017-02-03 17:12 UTC
@@ -19,10 +20,30 @@ SCALED = Clock("scaled", AT, 1_700_000_000_000, 600.0)
 def test_a_pause_is_read_as_it_was_written(paused: bool) -> None:
     before = Control(3, not paused, SCALED)
 
-    change = control.change_of(before, 7, control.pause_record(paused, "me", "a test", AT))
+    change = control.change_of(before, 7, control.pause_record(Pause(paused), "me", "a test", AT))
 
     assert change.state == Control(8, paused, SCALED)
-    assert (change.pauses, change.at, change.who, change.why) == (True, AT, "me", "a test")
+    assert (change.pause, change.at, change.who, change.why) == (Pause(paused), AT, "me", "a test")
+
+
+def test_pauses_of_a_campaign_a_lane_and_everything_are_lifted_each_by_itself() -> None:
+    state = Control()
+    pauses = [Pause(True), Pause(True, campaign="win_back"), Pause(True, lane="gmail"), Pause(False)]
+    for offset, pause in enumerate(pauses):
+        state = control.change_of(state, offset, control.pause_record(pause, "me", "a test", AT)).state
+
+    assert not state.paused
+    assert state.holds("win_back", "yahoo")
+    assert state.holds("replenishment", "gmail")
+    assert not state.holds("replenishment", "yahoo")
+    lifted = control.change_of(state, 4, control.pause_record(Pause(False, lane="gmail"), "me", "why", AT))
+    assert not lifted.state.holds("replenishment", "gmail")
+
+
+def test_a_pause_written_before_there_were_scopes_is_of_everything() -> None:
+    old = codec.header(11) + control.pause_record(Pause(True), "me", "a test", AT)[5:-2]
+
+    assert control.change_of(Control(), 0, old).state == Control(1, True)
 
 
 @pytest.mark.parametrize("clock", [Clock(), SCALED, Clock("plan", plan_id="year")])
@@ -30,7 +51,7 @@ def test_a_clock_is_read_as_it_was_written(clock: Clock) -> None:
     change = control.change_of(Control(3, True), 7, control.clock_record(clock, "me", "a test", AT))
 
     assert change.state == Control(8, True, clock)
-    assert change.pauses is False
+    assert change.pause is None
 
 
 def test_a_clock_that_is_not_scaled_writes_no_origin() -> None:
@@ -74,9 +95,10 @@ def test_a_clock_says_how_it_runs_and_what_it_shows() -> None:
 
 
 def test_a_change_is_told_in_a_few_words() -> None:
-    assert cli.describe_change(Control(1, True), True, AT) == "paused"
-    assert cli.describe_change(Control(1, False), True, AT) == "resumed"
-    assert cli.describe_change(Control(1, True), False, AT) == "clock real: 2017-02-03 17:12 UTC"
+    assert cli.describe_change(Control(1, True), Pause(True), AT) == "paused: everything"
+    assert cli.describe_change(Control(1), Pause(False, lane="gmail"), AT) == "resumed: lane gmail"
+    assert cli.describe_change(Control(1), Pause(True, "win_back"), AT) == "paused: campaign win_back"
+    assert cli.describe_change(Control(1, True), None, AT) == "clock real: 2017-02-03 17:12 UTC"
 
 
 def test_a_user_without_a_name_is_still_somebody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,67 @@
+"""Where mail goes: the sandbox of this machine, or the relay that is set."""
+
+from collections.abc import Callable
+
+import structlog
+from sinks.transports.smtp import SmtpTransport
+
+from infra.embedded import SandboxServer
+from schemas.policy import Lane
+from schemas.settings import Settings
+from sinks.transports import Transport
+from streams import events
+
+_log = structlog.get_logger()
+_TIMEOUT_S = 30.0
+
+
+class NoSandbox(RuntimeError):
+    """No relay is set, and no sandbox answers on this machine."""
+
+
+def transports(settings: Settings) -> Callable[[Lane], Transport]:
+    """What makes the transport of a lane.
+
+    A relay is only used where one is set, and that is said loudly: its mail reaches people.
+
+    Raises
+    ------
+    NoSandbox
+        No relay is set, and no sandbox runs here.
+    ValueError
+        The relay's address is not host:port.
+    """
+    if settings.relay is None:
+        status = SandboxServer(settings.state_dir).status()
+        if status.health != "ready" or status.endpoint is None:
+            raise NoSandbox(
+                f"no mail sandbox: the one of {settings.state_dir} is {status.health}. Run `opportune up`, "
+                "or set a relay (OPPORTUNE_RELAY=host:port); its mail then reaches people."
+            )
+        return _smtp(settings, status.endpoint.host, status.endpoint.port, "none")
+    host, _, port = settings.relay.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"relay {settings.relay!r} is not host:port; write for example mx.example.org:587")
+    _log.warning(
+        events.REAL_RELAY, relay=settings.relay, message="mail goes to this relay, and through it to people"
+    )
+    return _smtp(settings, host, int(port), settings.relay_tls)
+
+
+def _smtp(settings: Settings, host: str, port: int, tls: str) -> Callable[[Lane], Transport]:
+    password = settings.relay_password.get_secret_value() if settings.relay_password else None
+
+    def make(lane: Lane) -> Transport:
+        return SmtpTransport(
+            host,
+            port,
+            username=settings.relay_user,
+            password=password,
+            tls=tls,
+            connections=lane.connections,
+            messages_per_connection=lane.messages_per_connection,
+            timeout_s=_TIMEOUT_S,
+            local_hostname=settings.mail_domain,
+        )
+
+    return make

@@ -1,0 +1,79 @@
+"""From a claim to a message: the address out of the vault, the campaign's template, the headers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from models.templates import Template, TemplateError
+from sinks.vault import Contact, Vault
+
+from models import templates
+from models.deliver import Claim, Result
+from schemas.policy import Policy, PolicyError
+from schemas.settings import Settings
+from sinks.transports import Message
+from streams.sender import Prepared
+
+
+def load_templates(folder: Path, policy: Policy) -> dict[str, Template]:
+    """The template of every campaign, from `templates/<name>/` in a policy folder.
+
+    Raises
+    ------
+    PolicyError
+        A campaign's template is missing or wrong.
+    """
+    found = {}
+    for name in sorted({campaign.template for campaign in policy.campaigns}):
+        place = folder / "templates" / name
+        try:
+            files = {path.name: path.read_text() for path in sorted(place.iterdir()) if path.is_file()}
+        except OSError as error:
+            users = ", ".join(c.name for c in policy.campaigns if c.template == name)
+            raise PolicyError(f"{place}: {error.strerror}; it is the template of {users}") from error
+        try:
+            found[name] = templates.compile_template(name, files)
+        except TemplateError as error:
+            raise PolicyError(f"{place}: {error}") from error
+    return found
+
+
+class Renderer:
+    """Prepares claims for `streams.sender`; blocking and free of effects."""
+
+    def __init__(self, vault: Vault, found: Mapping[str, Template], settings: Settings) -> None:
+        self._vault, self._templates, self._settings = vault, found, settings
+
+    def __call__(self, claims: Sequence[Claim], now: int) -> list[Prepared | Result]:
+        """See `streams.sender.Prepare`."""
+        contacts = self._vault.get_many([claim.recipient_id for claim in claims])
+        return [self._prepare(claim, contacts.get(claim.recipient_id), now) for claim in claims]
+
+    def _prepare(self, claim: Claim, contact: Contact | None, now: int) -> Prepared | Result:
+        template = self._templates.get(claim.template)
+        if contact is None or template is None:
+            missing = "address in the vault" if contact is None else f"template {claim.template}"
+            return Result(claim.dispatch_id, "bounced", now, detail=f"no {missing}")
+        settings = self._settings
+        context = {
+            "attributes": contact.attributes,
+            "recipient_id": claim.recipient_id,
+            "campaign": claim.campaign,
+            "unsubscribe_url": settings.unsubscribe_url,
+        }
+        used = f"{template.name}@{template.digest}"
+        try:
+            content = templates.compose(
+                templates.render(template, context),
+                dispatch_id=claim.dispatch_id,
+                lane=claim.lane,
+                campaign=claim.campaign,
+                sender=settings.mail_from,
+                recipient_address=contact.address,
+                at=now,
+                domain=settings.mail_domain,
+                unsubscribe_url=settings.unsubscribe_url,
+                unsubscribe_mailto=settings.unsubscribe_mailto,
+            )
+        except TemplateError as error:
+            return Result(claim.dispatch_id, "bounced", now, detail=f"not rendered: {error}", template=used)
+        return Prepared(Message(claim.dispatch_id, claim.lane, contact.address, content), used)

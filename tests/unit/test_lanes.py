@@ -1,0 +1,87 @@
+"""Pacing of a lane: how many messages a bucket lets go, and when a deferred one is tried again."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.lanes import Bucket, retry_at
+from schemas.policy import Lane
+from schemas.units import Rate
+
+MINUTE = 60_000
+
+
+def gone(bucket: Bucket, asked: list[float], level: float) -> list[float]:
+    """When messages went that were asked for at these times, each waiting for its turn."""
+    out: list[float] = []
+    for at in sorted(asked):
+        now = max(at, bucket.opens_at(level), out[-1] if out else at)
+        level = bucket.after(level, now)
+        out.append(now)
+    return out
+
+
+@given(
+    st.floats(0.01, 500),
+    st.integers(1, 20),
+    st.lists(st.floats(0, 60_000), min_size=2, max_size=200),
+)
+def test_in_any_stretch_at_most_the_rate_and_one_burst_go(
+    rate: float, burst: int, asked: list[float]
+) -> None:
+    bucket = Bucket(1000 / rate, burst)
+    times = gone(bucket, asked, bucket.emptied(0))
+    for first in range(len(times)):
+        for last in range(first, len(times)):
+            stretch = times[last] - times[first]
+            assert last - first + 1 <= stretch / bucket.interval + burst + 1e-6
+
+
+def test_a_lane_with_a_backlog_uses_its_whole_rate() -> None:
+    bucket = Bucket(10.0, 1)
+    times = gone(bucket, [0.0] * 1000, bucket.emptied(0))
+    assert times[-1] == pytest.approx(10_000)
+
+
+def test_a_rest_saves_up_no_more_than_the_burst() -> None:
+    bucket = Bucket(10.0, 3)
+    level = bucket.after(bucket.emptied(0), 100)
+    times = gone(bucket, [60_000.0] * 5, level)
+    assert times == [60_000, 60_000, 60_000, 60_010, 60_020]
+
+
+def test_whoever_takes_a_lane_over_begins_with_an_empty_bucket() -> None:
+    bucket = Bucket(10.0, 5)
+    assert bucket.opens_at(bucket.emptied(1_000)) == 1_010
+
+
+def test_the_burst_is_a_tenth_of_a_seconds_messages_unless_it_is_set() -> None:
+    def burst(text: str) -> int:
+        return Bucket.of(Lane(rate=Rate.parse(text))).burst
+
+    assert (burst("100/s"), burst("20/s"), burst("100/hr")) == (10, 2, 1)
+    assert Bucket.of(Lane(rate=Rate.parse("100/s"), burst=1)).burst == 1
+
+
+def test_tries_move_apart_up_to_two_hours() -> None:
+    assert [retry_at(0, n) // MINUTE for n in (1, 2, 3, 4, 5, 6, 60)] == [5, 10, 20, 40, 80, 120, 120]
+
+
+@pytest.mark.parametrize(
+    ("text", "per_second", "printed"),
+    [
+        ("100/hr", 100 / 3600, "100/hr"),
+        ("20/s", 20, "20/s"),
+        ("90 / min", 1.5, "90/min"),
+        ("1/day", 1 / 86400, "1/d"),
+    ],
+)
+def test_rates_are_written_as_people_say_them(text: str, per_second: float, printed: str) -> None:
+    rate = Rate.parse(text)
+    assert (float(rate), str(rate)) == (pytest.approx(per_second), printed)
+
+
+@pytest.mark.parametrize("text", ["100", "0/s", "fast", "5/fortnight", "-1/s"])
+def test_what_is_no_rate_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="write for example"):
+        Rate.parse(text)
