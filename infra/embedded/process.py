@@ -111,6 +111,18 @@ def find(child: Child) -> psutil.Process | None:
     return process if not words or any(child.marker in word for word in words) else None
 
 
+def listens(child: Child, port: int) -> bool:
+    """Tell whether it is `child` that accepts TCP connections at `port`."""
+    process = find(child)
+    if process is None:
+        return False
+    try:
+        open_now = process.net_connections("tcp")
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in open_now)
+
+
 def exit_status(child: Child) -> int | None:
     """Return how an ended child ended: its exit code, or minus the signal; None where nobody can know.
 

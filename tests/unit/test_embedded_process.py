@@ -22,6 +22,7 @@ from infra.embedded.process import (
     choose_ports,
     exit_status,
     find,
+    listens,
     locked,
     read_child,
     read_record,
@@ -254,3 +255,15 @@ def test_a_wanted_port_that_is_taken_is_replaced() -> None:
 
 def test_ports_are_chosen_where_no_outgoing_connection_gets_its_own() -> None:
     assert choose_ports({"client": None})["client"] in LISTEN_PORTS
+
+
+def test_only_who_listens_at_a_port_is_said_to(start: Start, tmp_path: Path) -> None:
+    code = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1]);" + FOREVER
+    listening = start(code)
+    port = int(tail(tmp_path / "child.log").split()[0])
+    other = start(FOREVER)
+
+    assert listens(listening, port)
+    assert not listens(other, port)
+    stop(listening, patience=30.0)
+    assert not listens(listening, port)

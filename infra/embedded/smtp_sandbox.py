@@ -1,0 +1,306 @@
+"""A mail server that keeps what it is sent and relays nothing: the child behind `infra.embedded.sandbox`.
+
+    python -m infra.embedded.smtp_sandbox FOLDER --port N
+
+It listens on loopback only. What it answers stands in `FOLDER/script.toml` (see `sandbox_script`), which is
+read again when it changes. What it takes is, before the 250, durably in
+
+    FOLDER/mail/<first two characters of the dispatch id>/<dispatch id>.<n>.eml
+
+where n is 1, or one more for each time the same dispatch came again: a doubled send is there to be seen.
+`FOLDER/received.jsonl` has one line for each transaction that was answered, without an address. A message
+names its dispatch in the header X-Opportune-Dispatch and its lane in X-Opportune-Lane. Before they are read,
+the dispatch is known where ENVID of RFC 3461 names it.
+
+SIGTERM ends it after the replies under way. Exit status 2: the script is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from email.parser import BytesHeaderParser
+from email.policy import compat32
+from pathlib import Path
+from typing import NoReturn
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from infra.embedded.sandbox_script import Rule, Script, ScriptError, Stage
+
+HOST = "127.0.0.1"
+# A rendered template is at most 256 KiB in text and in HTML, and quoted-printable triples that at worst.
+LARGEST_MESSAGE = 4 << 20
+# Each waits for the disk most of the time.
+WRITERS = 8
+KEPT = "250 2.0.0 kept"
+NO_DISPATCH = "554 5.6.0 the header X-Opportune-Dispatch must name the dispatch"
+DISPATCH_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{1,63}")
+# Parameters of RFC 3461, which aiosmtpd would refuse.
+OF_DSN = re.compile(r"\s(ENVID|RET|NOTIFY|ORCPT)=(\S+)", re.IGNORECASE)
+
+log = logging.getLogger("sandbox")
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """What is written down of one; `reply` is None where the connection was closed instead."""
+
+    dispatch_id: str | None
+    lane: str | None
+    answer: str
+    reply: str | None
+
+    def line(self, eml: str | None) -> str:
+        """Return the line of received.jsonl."""
+        record = asdict(self)
+        # A scripted text may quote an address, as real servers do.
+        record["reply"] = self.reply and re.sub(r"\S*@\S*", "[address]", self.reply)
+        return json.dumps({"at": time.time_ns() // 1_000_000, **record, "eml": eml}) + "\n"
+
+
+class MailFolder:
+    """The stored messages and the list of transactions. Thread-safe; one process writes to it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder, and remove the unfinished files of a process that was killed."""
+        self._folder = folder
+        self._mail = folder / "mail"
+        self._mail.mkdir(parents=True, exist_ok=True)
+        for part in self._mail.glob("*.part"):
+            part.unlink()
+        self._numbers = itertools.count()
+        self._one_at_a_time = threading.Lock()
+        self._received = (folder / "received.jsonl").open("a", encoding="utf-8")
+
+    def list(self, transaction: Transaction, eml: str | None = None) -> None:
+        """Add one line to the list of transactions."""
+        with self._one_at_a_time:
+            self._received.write(transaction.line(eml))
+            self._received.flush()
+
+    def keep(self, dispatch_id: str, transaction: Transaction, content: bytes) -> None:
+        """Store a message so that a crash cannot lose it, then list it."""
+        part = self._mail / f"{next(self._numbers)}.part"
+        shelf = self._mail / dispatch_id[:2]
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with self._one_at_a_time:
+            if not shelf.exists():
+                shelf.mkdir()
+                _sync(self._mail)
+            names = (shelf / f"{dispatch_id}.{n}.eml" for n in itertools.count(1))
+            path = next(name for name in names if not name.exists())
+            part.rename(path)
+        _sync(shelf)
+        self.list(transaction, path.relative_to(self._folder).as_posix())
+
+    def close(self) -> None:
+        """Close the list."""
+        self._received.close()
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Conversation(SMTP):
+    """One client's connection; `envelope_id` is what its message's ENVID says."""
+
+    envelope_id: str | None = None
+
+    async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802 - aiosmtpd's name
+        """Answer `MAIL FROM`."""
+        said = {name.upper(): value for name, value in OF_DSN.findall(arg or "")}
+        self.envelope_id = said.get("ENVID")
+        await super().smtp_MAIL(OF_DSN.sub("", arg) if arg else arg)
+
+    async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802 - aiosmtpd's name
+        """Answer `RCPT TO`."""
+        await super().smtp_RCPT(OF_DSN.sub("", arg) if arg else arg)
+
+
+class Handler:
+    """What aiosmtpd asks: whom it takes mail for, and what becomes of a message."""
+
+    def __init__(self, folder: MailFolder, script: Script) -> None:
+        """Take the folder, which stays open, and the script."""
+        self._folder = folder
+        self._script = script
+        self._writers = ThreadPoolExecutor(WRITERS)
+        self._under_way = 0
+        self._all_replied = asyncio.Condition()
+
+    async def handle_EHLO(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """Say what is spoken here."""
+        session.host_name = hostname
+        return [*responses[:-1], "250-DSN", responses[-1]]
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, server: Conversation, session: Session, envelope: Envelope, address: str, options: Sequence[str]
+    ) -> str:
+        """Answer `RCPT TO`."""
+        if envelope.rcpt_tos:
+            return "452 4.5.3 one recipient a message"
+        dispatch_id = server.envelope_id
+        rule = self._decide("rcpt", address, None, dispatch_id)
+        if rule.answer == "accept":
+            envelope.rcpt_tos.append(address)
+            return "250 2.1.5 OK"
+        self._folder.list(Transaction(dispatch_id, None, rule.answer, rule.reply or None))
+        if rule.answer == "close":
+            hang_up(server)
+        return rule.reply
+
+    async def handle_DATA(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope
+    ) -> str:
+        """Answer the end of a message."""
+        self._under_way += 1
+        try:
+            return await self._take(server, envelope)
+        finally:
+            async with self._all_replied:
+                self._under_way -= 1
+                self._all_replied.notify_all()
+
+    async def handle_exception(self, error: Exception) -> str:
+        """Answer for what went wrong here, such as a full disk: the sender shall try again."""
+        log.error("a message was not taken", exc_info=error)
+        return f"451 4.3.0 the sandbox failed: {type(error).__name__}"
+
+    async def settle(self) -> None:
+        """Return when every message under way has its reply."""
+        async with self._all_replied:
+            await self._all_replied.wait_for(lambda: not self._under_way)
+        self._writers.shutdown()
+
+    async def _take(self, server: SMTP, envelope: Envelope) -> str:
+        content = envelope.original_content or b""
+        headers = BytesHeaderParser(policy=compat32).parsebytes(content)
+        dispatch_id, lane = headers["X-Opportune-Dispatch"], headers["X-Opportune-Lane"]
+        if dispatch_id is None or not DISPATCH_ID.fullmatch(dispatch_id):
+            self._folder.list(Transaction(None, lane, "bounce", NO_DISPATCH))
+            return NO_DISPATCH
+        rule = self._decide("data", envelope.rcpt_tos[0], lane, dispatch_id)
+        reply = KEPT if rule.answer in ("accept", "slow") else rule.reply or None
+        transaction = Transaction(dispatch_id, lane, rule.answer, reply)
+        if rule.answer in ("accept", "slow") or rule.at == "after_store":
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._writers, self._folder.keep, dispatch_id, transaction, content)
+        else:
+            self._folder.list(transaction)
+        if reply is None:
+            hang_up(server)
+        await asyncio.sleep(rule.seconds or 0)
+        return reply
+
+    def _decide(self, stage: Stage, address: str, lane: str | None, dispatch_id: str | None) -> Rule:
+        try:
+            self._script.reload()
+        except ScriptError as error:
+            log.error("%s; the last good script stays in force", error)
+        domain = address.rpartition("@")[2].lower()
+        return self._script.answer(stage, domain=domain, lane=lane, key=dispatch_id or address)
+
+
+def hang_up(server: SMTP) -> NoReturn:
+    """Close the connection and leave it unanswered, as a server that dies would.
+
+    Raises
+    ------
+    CancelledError
+        Always: it is how aiosmtpd's own session ends when its client is gone.
+    """
+    if server.transport is not None:
+        server.transport.close()
+    raise asyncio.CancelledError
+
+
+async def serve(folder: Path, port: int) -> None:
+    """Take mail until SIGTERM or SIGINT.
+
+    Raises
+    ------
+    ScriptError
+        The script is wrong.
+    OSError
+        The port is taken, or the folder cannot be written.
+    """
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    kept = MailFolder(folder)
+    handler = Handler(kept, Script(folder / "script.toml"))
+    sessions: weakref.WeakSet[Conversation] = weakref.WeakSet()
+
+    def session() -> Conversation:
+        made = Conversation(
+            handler,
+            data_size_limit=LARGEST_MESSAGE,
+            enable_SMTPUTF8=True,
+            hostname="sandbox.localhost",  # or each connection would ask the resolver
+            ident="opportune mail sandbox",
+            loop=loop,
+        )
+        sessions.add(made)
+        return made
+
+    server = await loop.create_server(session, HOST, port)
+    log.info("listening on %s:%d", *server.sockets[0].getsockname()[:2])
+    await ended.wait()
+    server.close()
+    await handler.settle()
+    for made in list(sessions):
+        if made.transport is not None:
+            made.transport.close()
+    await asyncio.sleep(0)  # the transports say goodbye in the loop's next round
+    kept.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the sandbox; return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m infra.embedded.smtp_sandbox", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("folder", type=Path, help="where script.toml is read and mail is kept")
+    parser.add_argument("--port", type=int, required=True, help="port on loopback")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("mail.log").setLevel(logging.WARNING)  # at INFO it writes every address
+    # A client that hangs up is what this server is for: not worth a stack trace.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    try:
+        asyncio.run(serve(options.folder, options.port))
+    except ScriptError as error:
+        print(f"{error}: correct it, or delete the file to accept everything", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"the mail sandbox cannot run: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
