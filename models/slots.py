@@ -8,11 +8,10 @@ from models import audit, columns, contact
 from models.audit import Output
 from models.profile import UNCONFIRMED_AFTER_MS
 from schemas import ids
-from schemas.policy import Campaign, Policy
+from schemas.policy import OTHER_PROVIDER, Campaign, Policy
 from schemas.profile import PENDING, PURPOSES, Consent, Slot, Suppression
 from schemas.reasons import Reason
 
-_OTHER_LANE = "other"
 _FREE = np.zeros((), PENDING)
 
 
@@ -85,7 +84,7 @@ def _settle_one_each(
             out.release(name, send, campaign, "withheld", reason, seen)
             rows["pending"][r, slot[i]] = _FREE
             continue
-        lane = some["provider"][i].decode() or _OTHER_LANE
+        lane = some["provider"][i].decode() or OTHER_PROVIDER
         out.release(name, send, campaign, "released", reason, seen, lane)
         rows["sent_at"][r] = np.append(some["sent_at"][i][1:], now)
         rows["sent_campaign"][r] = np.append(some["sent_campaign"][i][1:], campaign.number)

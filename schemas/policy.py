@@ -13,6 +13,7 @@ from schemas.profile import KINDS, MAX_CAMPAIGNS, MAX_SEGMENTS, SENT_SLOTS
 from schemas.units import Duration, Milliseconds, PerSecond
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+OTHER_PROVIDER: Final = "other"
 _SHARES_SUM: Final = 1.0
 _T = TypeVar("_T", bound=BaseModel)
 
@@ -186,6 +187,28 @@ class Lanes(_Strict):
     def of(self, name: str) -> Lane:
         """The lane of this name."""
         return self.lane.get(name, self.default)
+
+
+ProviderName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,11}$")]
+
+
+class Providers(_Strict):
+    """Which mailbox provider a domain belongs to."""
+
+    provider: dict[ProviderName, tuple[str, ...]]
+
+    @cached_property
+    def _of(self) -> dict[str, str]:
+        return {domain: name for name, domains in self.provider.items() for domain in domains}
+
+    def of(self, domain: str) -> str:
+        """The provider of a domain; `other` where none is known."""
+        return self._of.get(domain.lower(), OTHER_PROVIDER)
+
+
+def load_providers(folder: Path) -> Providers:
+    """Read `providers.toml`. Raises PolicyError as `load`."""
+    return _read(folder / "providers.toml", Providers)
 
 
 def load_lanes(folder: Path) -> Lanes:

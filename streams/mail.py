@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 import structlog
-from sinks.transports.smtp import SmtpTransport
 
 from infra.embedded import SandboxServer
 from schemas.policy import Lane
 from schemas.settings import Settings
 from sinks.transports import Transport
+from sinks.transports.smtp import SmtpTransport, Tls
 from streams import events
 
 _log = structlog.get_logger()
@@ -48,7 +48,7 @@ def transports(settings: Settings) -> Callable[[Lane], Transport]:
     return _smtp(settings, host, int(port), settings.relay_tls)
 
 
-def _smtp(settings: Settings, host: str, port: int, tls: str) -> Callable[[Lane], Transport]:
+def _smtp(settings: Settings, host: str, port: int, tls: Tls) -> Callable[[Lane], Transport]:
     password = settings.relay_password.get_secret_value() if settings.relay_password else None
 
     def make(lane: Lane) -> Transport:

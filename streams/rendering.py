@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from models.templates import Template, TemplateError
-from sinks.vault import Contact, Vault
-
 from models import templates
 from models.deliver import Claim, Result
+from models.templates import Template, TemplateError
 from schemas.policy import Policy, PolicyError
 from schemas.settings import Settings
 from sinks.transports import Message
+from sinks.vault import Contact, Vault
 from streams.sender import Prepared
 
 
@@ -58,7 +57,7 @@ class Renderer:
             "attributes": contact.attributes,
             "recipient_id": claim.recipient_id,
             "campaign": claim.campaign,
-            "unsubscribe_url": settings.unsubscribe_url,
+            "unsubscribe_url": templates.unsubscribe_link(settings.unsubscribe_url, claim.dispatch_id),
         }
         used = f"{template.name}@{template.digest}"
         try:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
-from sinks.transports import Message, Outcome, Transport
 
 from models.deliver import Claim, Kind, Result, Stop
 from models.lanes import Bucket
 from schemas.policy import Lane, Lanes
+from sinks.transports import Message, Outcome, Transport
 from streams import events
 from streams.agents.deliver import Feedback
 from streams.agents.dispatches import DispatchStore
@@ -148,6 +148,8 @@ class Sender:
         if known is not None:
             for task in known.tasks:
                 task.cancel()
+            for lane in known.lanes.values():
+                self._start(known, lane.transport.close())
 
     def _room(self, partition: int, name: str) -> int:
         """How many messages of a lane can be taken up now."""

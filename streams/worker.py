@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sinks.vault import SqliteVault
 
 import infra
 from schemas import policy as policies
@@ -15,6 +14,7 @@ from schemas import topics
 from schemas.policy import Policy
 from schemas.profile import ROW
 from schemas.settings import Settings
+from sinks.vault.sqlite import SqliteVault
 from streams import cluster, events, logs, mail
 from streams.agents import decide, deliver
 from streams.agents.decide import Decider
@@ -70,7 +70,8 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
     """
     folder, policy = policy_folder(settings), load_policy(settings)
     lanes = policies.load_lanes(folder)
-    renderer = Renderer(SqliteVault(settings), load_templates(folder, policy), settings)
+    vault = SqliteVault(settings.vault_path, settings.vault_key_path)
+    renderer = Renderer(vault, load_templates(folder, policy), settings)
     return Spec(
         deliver.APP,
         client,

@@ -48,6 +48,7 @@ LARGEST_MESSAGE = 4 << 20
 WRITERS = 8
 KEPT = "250 2.0.0 kept"
 NO_DISPATCH = "554 5.6.0 the header X-Opportune-Dispatch must name the dispatch"
+CODES = re.compile(r"\d{3}( \d\.\d{1,3}\.\d{1,3})?")
 DISPATCH_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{1,63}")
 # Parameters of RFC 3461, which aiosmtpd would refuse.
 OF_DSN = re.compile(r"\s(ENVID|RET|NOTIFY|ORCPT)=(\S+)", re.IGNORECASE)
@@ -67,8 +68,9 @@ class Transaction:
     def line(self, eml: str | None) -> str:
         """Return the line of received.jsonl."""
         record = asdict(self)
-        # A scripted text may quote an address, as real servers do.
-        record["reply"] = self.reply and re.sub(r"\S*@\S*", "[address]", self.reply)
+        # Only the codes: a scripted text may quote an address, as real servers do.
+        codes = CODES.match(self.reply or "")
+        record["reply"] = codes and codes[0]
         return json.dumps({"at": time.time_ns() // 1_000_000, **record, "eml": eml}) + "\n"
 
 
@@ -163,7 +165,8 @@ class Handler:
         """Answer `RCPT TO`."""
         if envelope.rcpt_tos:
             return "452 4.5.3 one recipient a message"
-        dispatch_id = server.envelope_id
+        named = DISPATCH_ID.fullmatch(server.envelope_id or "")
+        dispatch_id = named and named[0]
         rule = self._decide("rcpt", address, None, dispatch_id)
         if rule.answer == "accept":
             envelope.rcpt_tos.append(address)

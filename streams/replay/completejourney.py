@@ -22,6 +22,7 @@ _GRANTED: Final = 0.88
 _WITHDRAWS: Final = 0.04
 # Shares of consumer mailboxes: a judgement, only to have several lanes.
 _PROVIDERS: Final = (("gmail", 0.48), ("yahoo", 0.18), ("outlook", 0.16), ("apple", 0.10), ("other", 0.08))
+_FIRST_NAMES: Final = ("Ada", "Alan", "Barbara", "Dennis", "Edsger", "Frances", "Grace", "Ken", "Margaret")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,24 @@ def people(start: datetime, end: datetime, households: int | None) -> list[Produ
         out.append(Produced(topics.CONSENT.name, key, at, consent))
         out.append(Produced(topics.ATTRIBUTES.name, key, at, attributes))
     return out
+
+
+def contacts(start: datetime, end: datetime, households: int | None) -> list[dict[str, str]]:
+    """Synthetic addresses, under domains that are reserved (RFC 2606), of everybody in the stretch.
+
+    As rows of a recipients file: recipient_id, address, zone, locale and first_name.
+    """
+    found = _scans(start, end, households).get_column("household_id").unique().sort().to_list()
+    return [
+        {
+            "recipient_id": _key(household),
+            "address": f"{_key(household)}@{_provider(household)}.example",
+            "zone": _ZONE,
+            "locale": "en-US",
+            "first_name": _FIRST_NAMES[int(_share(household, "name") * len(_FIRST_NAMES))],
+        }
+        for household in found
+    ]
 
 
 def _scans(start: datetime, end: datetime, households: int | None) -> pl.DataFrame:

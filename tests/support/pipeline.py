@@ -144,7 +144,8 @@ def _audit(partition: int, consumer: Consumer, expected: list[tuple[int, str, di
     found = []
     for record in read_all(consumer, topics.AUDIT.name, partition):
         audit = plain(codec.decode(topics.AUDIT.name, record.value or b""))
-        found.append((audit["cut"], audit["recipient_id"], _comparable(audit["body"])))
+        if audit["line"] == "decide":
+            found.append((audit["cut"], audit["recipient_id"], _comparable(audit["body"])))
     wanted = [(cut, who, _comparable(body)) for cut, who, body in expected]
     return _sets(f"audit {partition}", found, wanted)
 

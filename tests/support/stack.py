@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from infra.embedded import KafkaServer
 from schemas.settings import Settings
 from streams import cluster, control
-from streams.cli.stack import server
 from streams.engine.control import Clock
 from streams.engine.kafka import Client
 from streams.replay import completejourney, session
@@ -34,19 +34,21 @@ class Stack:
     settings: Settings
     client: Client
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)  # of workers, besides the settings
 
-    def start_worker(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a DECIDE worker; its log is `worker-N.log` in the state folder."""
+    def start_worker(self, role: str = "decide", **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker; its log is `worker-N.log` in the state folder."""
         log = self.settings.state_dir / f"worker-{len(self.children)}.log"
         with log.open("wb") as out:
             child = subprocess.Popen(  # noqa: S603 - our own command line
-                [sys.executable, "-m", "streams.cli.main", "run", "decide"],
+                [sys.executable, "-m", "streams.cli.main", "run", role],
                 env=os.environ
                 | {
                     "OPPORTUNE_STATE_DIR": str(self.settings.state_dir),
                     "OPPORTUNE_PARTITIONS": str(self.settings.partitions),
                     "OPPORTUNE_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
                 }
+                | self.environment
                 | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -75,7 +77,8 @@ class Stack:
                 "OPPORTUNE_STATE_DIR": str(self.settings.state_dir),
                 "OPPORTUNE_PARTITIONS": str(self.settings.partitions),
                 "COLUMNS": "200",
-            },
+            }
+            | self.environment,
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
@@ -100,7 +103,7 @@ class Stack:
 def running(folder: Path, partitions: int = 4) -> Iterator[Stack]:
     """A fresh broker under `folder`, stopped at the end with everything on it."""
     settings = Settings(state_dir=folder, partitions=partitions)
-    kafka = server(settings)
+    kafka = KafkaServer(settings.state_dir, settings.cache_dir / "jars")
     kafka.up()
     client = cluster.connect(settings)
     cluster.create_topics(client, settings)

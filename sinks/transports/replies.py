@@ -1,0 +1,52 @@
+"""SMTP replies as outcomes, with every address taken out."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal
+
+from sinks.transports import Outcome
+
+Stage = Literal["MAIL", "RCPT", "DATA", "content"]
+
+LONGEST_DETAIL: Final = 200
+_ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?=\s|$)")
+# A quoted local part may have spaces in it.
+_ADDRESS: Final = re.compile(r"""<?(?:"(?:[^"\\]|\\.)*"|[^\s<>()\[\]"',;:]+)@[^\s<>()"',;]+>?""")
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+# RFC 3463: of the codes about addresses, these are about the sender's.
+_SENDERS: Final = ("5.1.7", "5.1.8")
+
+
+def outcome_of(stage: Stage, code: int, text: str, recipient: str) -> Outcome:
+    """Return what a reply means at `stage`; a reply that SMTP does not know there is the worst it can mean.
+
+    `content` is the stage after the whole message was sent: only there can it have been taken.
+    """
+    enhanced = _ENHANCED.match(text)
+    words = "\n".join(_ENHANCED.sub("", line, count=1) for line in text.split("\n"))
+    found = enhanced[1] if enhanced else None
+    detail = without_addresses(words, recipient)
+    if 400 <= code < 500:
+        return Outcome("deferred", code, found, detail)
+    if 500 <= code < 600:
+        bad_address = (
+            stage == "RCPT" and found is not None and found.startswith("5.1.") and found not in _SENDERS
+        )
+        return Outcome("bounced", code, found, detail, permanent=bad_address)
+    if stage == "content":
+        return Outcome("accepted" if 200 <= code < 300 else "unknown", code, found, detail)
+    return Outcome("not_sent", code, found, detail)
+
+
+def without_addresses(text: str, recipient: str) -> str:
+    """Return `text` on one line, at most 200 characters, without any address.
+
+    The recipient's is taken out also where only its part before the @ is quoted, as many servers do.
+    """
+    plain = _ADDRESS.sub("[address]", _UNPRINTABLE.sub(" ", text))
+    local = recipient.rpartition("@")[0].strip('"')
+    if local:
+        # A whole word only: else the recipient `e` would leave nothing of any reply.
+        plain = re.sub(rf"(?<![\w.]){re.escape(local)}(?![\w])", "[address]", plain, flags=re.IGNORECASE)
+    return plain.strip()[:LONGEST_DETAIL]

@@ -1,0 +1,101 @@
+"""`opportune recipients import`: who is behind the recipient ids."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+from schemas import policy
+from schemas.settings import Settings
+from sinks.vault.sqlite import SqliteVault
+from streams import cluster, recipients
+from streams.cli import show
+from streams.engine.control import ControlReader
+from streams.engine.kafka import Client
+from streams.recipients import Imported
+from streams.worker import policy_folder
+
+_MOST_SHOWN = 20
+_app = typer.Typer(no_args_is_help=True, help="Who is behind the recipient ids: addresses and attributes.")
+
+
+@_app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV in UTF-8: recipient_id,address,zone[,locale][,…].")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file; import nothing.")] = False,
+) -> None:
+    """Import addresses, zones and attributes from a CSV file.
+
+    The first line names the columns: recipient_id, address and zone (an IANA name, or empty), optionally
+    locale; every further column is an attribute that templates may use, such as first_name. Addresses and
+    attributes go into the contact vault and nowhere else; zone, locale and the mailbox provider of the
+    address's domain go to recipients.attributes.
+
+    Bad rows are reported by line and left out, good ones are imported. Importing a file again is safe.
+
+    Exit code 0: all rows good. 1: some were refused. 2: no such file, or it is no CSV of recipients.
+    """
+    settings = Settings()
+    providers = policy.load_providers(policy_folder(settings))
+    try:
+        if dry_run:
+            result = recipients.check(file, providers)
+        else:
+            vault = SqliteVault(settings.vault_path, settings.vault_key_path)
+            result = import_file(file, vault, cluster.connect(settings), settings)
+    except recipients.UnusableFile as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False)
+        raise typer.Exit(2) from None
+    _tell(result, dry_run)
+    if result.refused:
+        raise typer.Exit(1)
+
+
+def import_file(file: Path, vault: SqliteVault, client: Client, settings: Settings) -> Imported:
+    """Import a file with a progress bar. Raises as `streams.recipients.load`."""
+    providers = policy.load_providers(policy_folder(settings))
+    size = file.stat().st_size if file.is_file() else 0
+    with Progress(
+        TextColumn("importing recipients"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeElapsedColumn(),
+        console=show.console(),
+    ) as progress:
+        task = progress.add_task("", total=size)
+        return recipients.load(
+            file, providers, vault, client, _now(client), lambda done: progress.update(task, completed=done)
+        )
+
+
+def _now(client: Client) -> int:
+    """The time on the deployment's clock; the wall clock's where only a plan tells it."""
+    reader, wall = ControlReader(client), time.time_ns() // 1_000_000
+    try:
+        now = reader.poll().clock.now(wall)
+    finally:
+        reader.close()
+    return wall if now is None else now
+
+
+def _tell(result: Imported, dry_run: bool) -> None:
+    console = show.console()
+    table = show.table("provider", "recipients", title="Would be imported" if dry_run else "Imported")
+    for provider, count in sorted(result.good.items(), key=lambda item: -item[1]):
+        table.add_row(provider, f"{count:,}")
+    table.add_row("all", f"{sum(result.good.values()):,}")
+    console.print(table)
+    for row in result.bad[:_MOST_SHOWN]:
+        console.print(f"line {row.line}: {row.why}", markup=False, highlight=False)
+    if result.refused > _MOST_SHOWN:
+        console.print(f"… and {result.refused - _MOST_SHOWN:,} more rows")
+    if result.refused:
+        console.print(f"{result.refused:,} rows were refused; mend them and import the file again.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.add_typer(_app, name="recipients")

@@ -1,0 +1,317 @@
+"""What every transport promises, held against the sandbox with each of its answers, and other servers."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.embedded import SandboxServer
+from sinks.transports import Message, Outcome
+from sinks.transports.replies import without_addresses
+from tests.support.smtp import (
+    ADDRESS,
+    LOCAL,
+    Answers,
+    Spoken,
+    dispatch,
+    message,
+    polite,
+    send,
+    sent,
+    spoken,
+    transport,
+)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
+    server = SandboxServer(tmp_path_factory.mktemp("sandbox"))
+    server.up()
+    yield server
+    server.down()
+
+
+@pytest.fixture
+def sandbox(shared: SandboxServer) -> Answers:
+    answers = Answers(shared)
+    answers.script("")
+    return answers
+
+
+# The sandbox, answer by answer
+
+
+def test_what_the_server_takes_is_accepted_and_arrives_byte_by_byte(sandbox: Answers) -> None:
+    one = message(1)
+    assert send(sandbox.port, one) == [Outcome("accepted", 250, "2.0.0", "kept")]
+
+    [path] = sandbox.server.folder.glob(f"mail/*/{dispatch(1)}.1.eml")
+    assert path.read_bytes() == one.content
+
+
+def test_lines_that_end_otherwise_cannot_end_a_message_early(sandbox: Answers) -> None:
+    smuggled = b"one\n.\nMAIL FROM:<a@b.example>\r\n.\rtwo\n"
+    one = Message(dispatch(2), "gmail", ADDRESS, message(2).content + smuggled)
+    assert [outcome.kind for outcome in send(sandbox.port, one)] == ["accepted"]
+
+    [path] = sandbox.server.folder.glob(f"mail/*/{dispatch(2)}.1.eml")
+    assert path.read_bytes().endswith(b"one\r\n.\r\nMAIL FROM:<a@b.example>\r\n.\r\ntwo\r\n")
+
+
+@pytest.mark.parametrize(("at", "number"), [("rcpt", 10), ("data", 11)])
+def test_a_transient_failure_is_deferred_and_the_next_message_goes(
+    sandbox: Answers, at: str, number: int
+) -> None:
+    text = f"450 4.2.2 <{ADDRESS}>: mailbox of {LOCAL} is full"
+    sandbox.script(
+        f'[[rule]]\nanswer = "defer"\nat = "{at}"\ntext = "{text}"\nfirst = 1\ndomain = "mail.example"\n'
+    )
+
+    first, second = send(sandbox.port, message(number), message(number))
+
+    assert first == Outcome("deferred", 450, "4.2.2", "[address]: mailbox of [address] is full")
+    assert (second.kind, sandbox.kept(number)) == ("accepted", 1)
+
+
+@pytest.mark.parametrize(
+    ("at", "text", "permanent"),
+    [
+        ("rcpt", "550 5.1.1 no such user", True),
+        ("rcpt", "553 5.1.10 null MX", True),
+        ("rcpt", "550 5.1.8 sender's domain is unknown", False),
+        ("rcpt", "550 5.7.1 blocked", False),
+        ("rcpt", "550 no such user", False),
+        ("data", "550 5.1.1 no such user", False),
+        ("data", "554 5.7.1 looks like spam", False),
+    ],
+)
+def test_a_permanent_failure_is_bounced_and_permanent_only_for_a_bad_address_at_the_recipient(
+    sandbox: Answers, at: str, text: str, permanent: bool
+) -> None:
+    sandbox.script(f'[[rule]]\nanswer = "bounce"\nat = "{at}"\ntext = "{text}"\n')
+
+    [outcome] = send(sandbox.port, message(20))
+
+    assert (outcome.kind, outcome.code, outcome.permanent) == ("bounced", int(text[:3]), permanent)
+    assert f"{outcome.enhanced or ''} {outcome.detail}".strip() == text[4:]
+    assert sandbox.kept(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "patience_s", "number", "kind", "kept"),
+    [
+        ('answer = "close"\nat = "rcpt"', 30.0, 30, "not_sent", 0),
+        ('answer = "close"\nat = "data"', 30.0, 31, "unknown", 0),
+        ('answer = "close"\nat = "after_store"', 30.0, 32, "unknown", 1),
+        ('answer = "slow"\nseconds = 600', 2.0, 33, "unknown", 1),
+    ],
+)
+def test_only_what_may_have_been_taken_is_unknown(
+    sandbox: Answers, rule: str, patience_s: float, number: int, kind: str, kept: int
+) -> None:
+    sandbox.script(f"[[rule]]\n{rule}\nfirst = 1\n")
+
+    first, second = send(sandbox.port, message(number), message(100 + number), timeout_s=patience_s)
+    sandbox.script("")
+    third = send(sandbox.port, message(200 + number))
+
+    assert (first.kind, sandbox.kept(number)) == (kind, kept)
+    assert second.kind == kind  # of another dispatch, over another connection
+    assert third[0].kind == "accepted"
+
+
+def test_a_server_killed_before_its_reply_leaves_unknown_and_after_a_restart_the_next_one_goes(
+    tmp_path: Path,
+) -> None:
+    server = SandboxServer(tmp_path)
+    try:
+        answers = Answers(server)
+        answers.script('[[rule]]\nanswer = "slow"\nseconds = 600\nlane = "slow"\n')
+
+        async def run() -> list[Outcome]:
+            through = transport(answers.port)
+            [before] = await sent(through, message(1))
+            cut = asyncio.create_task(through.send(message(2, lane="slow"), lambda: True))
+            while not answers.kept(2):
+                await asyncio.sleep(0.01)
+            answers.kill()
+            outcomes = [before, await cut, *await sent(through, message(3))]
+            await asyncio.to_thread(server.up)
+            outcomes += await sent(through, message(3))
+            await through.close()
+            return outcomes
+
+        outcomes = asyncio.run(run())
+    finally:
+        server.down()
+
+    assert [outcome.kind for outcome in outcomes] == ["accepted", "unknown", "not_sent", "accepted"]
+    assert [answers.kept(number) for number in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_what_is_not_wanted_any_more_at_the_last_moment_is_vetoed_and_nothing_of_it_is_sent() -> None:
+    server = Spoken(polite)
+    asked: list[list[str]] = []
+
+    def no_longer() -> bool:
+        asked.append(list(server.connections[-1]))
+        return False
+
+    async def run() -> list[Outcome]:
+        async with server.listening() as port:
+            through = transport(port)
+            outcomes = [await through.send(message(1), no_longer), *await sent(through, message(2))]
+            await through.close()
+            return outcomes
+
+    assert [outcome.kind for outcome in asyncio.run(run())] == ["vetoed", "accepted"]
+    assert asked == [["EHLO opportune.example"]]
+    assert [line[:4] for line in server.connections[0]] == ["EHLO", "MAIL", "RCPT", "DATA", "QUIT"]
+
+
+def test_of_the_addresses_nothing_is_seen(sandbox: Answers) -> None:
+    text = f"550 5.1.1 <{ADDRESS}> {LOCAL.upper()} x=mail.example@relay.example is unknown"
+    sandbox.script(f'[[rule]]\nanswer = "bounce"\nat = "rcpt"\ntext = "{text}"\n')
+
+    outcomes = send(sandbox.port, message(40), message(41, recipient="jane doe@mail.example"))
+
+    listed = (sandbox.server.folder / "received.jsonl").read_text() + sandbox.server.log.read_text()
+    seen = repr((message(40), outcomes)) + listed
+    assert "jane" not in seen.lower()
+    assert "@" not in seen
+    assert outcomes[0].detail == "[address] [address] [address] is unknown"
+
+
+# Servers that the sandbox cannot be
+
+
+@pytest.mark.parametrize(
+    ("when", "reply", "expected"),
+    [
+        ("EHLO", None, ("not_sent", None)),
+        ("EHLO", b"550 go away\r\n", ("not_sent", 550)),
+        ("MAIL", None, ("not_sent", None)),
+        ("MAIL", b"451 4.3.0 busy\r\n", ("deferred", 451)),
+        ("MAIL", b"421 4.7.0 too many\r\n", ("deferred", 421)),
+        ("MAIL", b"550 5.7.1 not you\r\n", ("bounced", 550)),
+        ("MAIL", b"what?\r\n", ("not_sent", None)),
+        ("RCPT", b"299 odd\r\n", ("not_sent", 299)),
+        ("DATA", None, ("not_sent", None)),
+        ("DATA", b"451 4.3.0 busy\r\n", ("deferred", 451)),
+        ("DATA", b"250 2.0.0 odd\r\n", ("not_sent", 250)),
+        (".", None, ("unknown", None)),
+        (".", b"what?\r\n", ("unknown", None)),
+        (".", b"354 go on\r\n", ("unknown", 354)),
+        (".", b"421 4.3.2 going down\r\n", ("deferred", 421)),
+        (".", b"251-2.1.5 taken\r\n251 2.1.5 elsewhere\r\n", ("accepted", 251)),
+    ],
+)
+def test_each_step_s_failure_is_told_apart_and_the_next_message_is_not_disturbed(
+    when: str, reply: bytes | None, expected: tuple[str, int | None]
+) -> None:
+    failing = iter([reply])
+
+    def answer(line: str) -> bytes | None:
+        return next(failing, polite(line)) if line.startswith(when) else polite(line)
+
+    first, second = asyncio.run(spoken(Spoken(answer), message(1), message(2)))
+
+    assert (first.kind, first.code) == expected
+    assert second == Outcome("accepted", 250, "2.0.0", "fine")
+
+
+@pytest.mark.parametrize("greeting", [b"554 5.3.2 closed\r\n", b"421 4.3.2 later\r\n", b"", b"what?\r\n"])
+def test_a_server_that_does_not_let_us_in_was_sent_nothing(greeting: bytes) -> None:
+    [outcome] = asyncio.run(spoken(Spoken(polite, greeting), message(1), timeout_s=0.5))
+
+    assert outcome.kind == "not_sent"
+    assert outcome.detail
+
+
+def test_where_nobody_listens_nothing_was_sent() -> None:
+    async def run() -> list[Outcome]:
+        async with Spoken(polite).listening() as port:
+            pass
+        return await sent(transport(port), message(1))
+
+    assert [outcome.kind for outcome in asyncio.run(run())] == ["not_sent"]
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_message_of_which_the_end_has_not_left_was_not_sent(hangs: bool) -> None:
+    async def run() -> Outcome:
+        taken = asyncio.Event()
+
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"220 here\r\n")
+            while not (await reader.readline()).startswith(b"DATA"):
+                writer.write(b"250 fine\r\n")
+            writer.write(b"354 go on\r\n")
+            await reader.readline()  # and no more of it
+            if hangs:
+                await taken.wait()
+            writer.transport.abort()
+
+        server = await asyncio.start_server(talk, "127.0.0.1", 0, limit=1024)
+        port = server.sockets[0].getsockname()[1]
+        through = transport(port, timeout_s=1.0)
+        outcome = await through.send(message(1, size=64 << 20), lambda: True)
+        taken.set()
+        await through.close()
+        server.close()
+        return outcome
+
+    assert asyncio.run(run()).kind == "not_sent"
+
+
+def test_an_address_that_is_none_is_a_bounce_and_no_command_is_made_of_it() -> None:
+    server = Spoken(polite)
+    wrong = [
+        "jane",
+        "a@b.example> SIZE=1",
+        "a@b.example\r\nDATA",
+        "a@b.example, c@d.example",
+        "",
+        "\x00@b.example",
+    ]
+
+    outcomes = asyncio.run(spoken(server, *(message(1, recipient=one) for one in wrong)))
+
+    assert {(outcome.kind, outcome.permanent) for outcome in outcomes} == {("bounced", True)}
+    assert server.connections == [["EHLO opportune.example", "QUIT"]]
+
+
+def test_an_address_outside_ascii_needs_a_server_that_takes_it(sandbox: Answers) -> None:
+    one = message(50, recipient="jürgen@mail.example")
+
+    assert [o.kind for o in send(sandbox.port, one)] == ["accepted"]
+    [refused] = asyncio.run(spoken(Spoken(polite), one))
+    assert (refused.kind, refused.permanent) == ("bounced", False)
+    assert "SMTPUTF8" in refused.detail
+
+
+@pytest.mark.parametrize("sender", ["Opportune", "Opportune <hello>", "<a\x00@b.example>", ""])
+def test_a_message_without_a_sender_is_a_bounce_for_which_the_recipient_is_not_blamed(sender: str) -> None:
+    content = f"From: {sender}\r\nSubject: hello\r\n\r\nhello\r\n".encode()
+
+    [outcome] = asyncio.run(spoken(Spoken(polite), Message(dispatch(1), "gmail", ADDRESS, content)))
+    assert outcome == Outcome("bounced", detail="the message has no address in its From header")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<jane.doe@mail.example>: unknown", "[address]: unknown"),
+        ("user JANE.DOE unknown", "user [address] unknown"),
+        ('"jane doe"@mail.example unknown', "[address] unknown"),
+        ("jane.doe=mail.example@bounces.example", "[address]"),
+        ("rfc822;jane.doe@mail.example", "rfc822;[address]"),
+        ("jürgen@exämple.example", "[address]"),
+        ("one\r\ntwo\x00\udcffthree", "one two three"),
+        ("jane.doesnt match", "jane.doesnt match"),
+        ("x" * 300, "x" * 200),
+    ],
+)
+def test_a_server_s_words_are_kept_without_addresses_on_one_short_line(text: str, expected: str) -> None:
+    assert without_addresses(text, ADDRESS) == expected

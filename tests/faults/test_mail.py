@@ -1,0 +1,177 @@
+"""Mail under faults: never twice, never after a recall, never faster than the lane, and nothing is lost."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from infra.embedded import SandboxServer
+from infra.embedded.process import find, read_child
+from schemas import topics
+from schemas.dispatch import State
+from streams import control
+from streams.control import Pause
+from tests.support import mail
+from tests.support.mail import command, recall
+from tests.support.stack import Stack
+
+pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+
+FAST = '[default]\nrate = "60/s"\n'
+
+
+def _assert_balanced(stack: Stack, dispatches: set[str]) -> None:
+    """Every dispatch ended once, and as its mail says."""
+    states, mails, ends = mail.states(stack), mail.mails(stack), Counter[str]()
+    for outcome in mail.outcomes(stack):
+        if outcome["kind"] not in ("deferred", "duplicate"):
+            ends[outcome["dispatch_id"]] += 1
+    assert set(ends) == dispatches, "each dispatch has an end in the trail"
+    assert set(ends.values()) <= {1}, "and only one"
+    assert [d for d in dispatches if mails[d] > 1] == [], "no dispatch was mailed twice"
+    unsent = [d for d in dispatches if states[d] == State.DELIVERED and not mails[d]]
+    assert unsent == [], "what is called delivered has its mail"
+    told = (State.DELIVERED, State.UNKNOWN)
+    assert [d for d in mails if states[d] not in told] == [], "what has its mail is delivered or unknown"
+
+
+def _kill_sandbox(stack: Stack) -> None:
+    folder = stack.settings.state_dir / "sandbox"
+    child = read_child(folder / "server.json")
+    process = find(child) if child else None
+    assert process is not None
+    process.kill()
+    process.wait()
+    SandboxServer(stack.settings.state_dir).up()
+
+
+def _under_kills(folder: Path, kills: int, messages: int, seed: int) -> None:
+    """Kill DELIVER and the sandbox by turns at random moments while messages go."""
+    chance = random.Random(seed)  # noqa: S311 - moments of a test, not secrets
+    with mail.running(folder, FAST, messages) as stack:
+        commands = [command(f"lane{i % 3}", i) for i in range(messages)]
+        mail.produce(stack, topics.COMMANDS.name, commands)
+        worker = stack.start_worker("deliver")
+        for number in range(kills):
+            before = len(mail.received(stack))
+            mail.await_until("mail", lambda before=before: len(mail.received(stack)) > before + 20)
+            time.sleep(chance.random() * 0.5)
+            if number % 2:
+                _kill_sandbox(stack)
+            else:
+                worker.kill()
+                worker.wait()
+                worker = stack.start_worker("deliver")
+        dispatches = {each["dispatch_id"] for each in commands}
+        mail.await_ended(stack, dispatches)
+        _assert_balanced(stack, dispatches)
+        kinds = Counter(outcome["kind"] for outcome in mail.outcomes(stack))
+        assert kinds["delivered"] > messages * 0.5, kinds
+
+
+def test_kills_of_deliver_and_of_the_sandbox_send_nothing_twice(tmp_path: Path) -> None:
+    _under_kills(tmp_path, kills=3, messages=900, seed=1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_ten_kills_of_deliver_and_of_the_sandbox_send_nothing_twice(tmp_path: Path) -> None:
+    _under_kills(tmp_path, kills=10, messages=4000, seed=2)
+
+
+def test_a_recall_stops_what_waits_and_what_is_claimed_and_nothing_goes_later(tmp_path: Path) -> None:
+    with mail.running(tmp_path, '[default]\nrate = "20/s"\n', 400) as stack:
+        commands = [command("slow", i) for i in range(400)]
+        mail.produce(stack, topics.COMMANDS.name, commands)
+        stack.start_worker("deliver")
+        mail.await_until("mail", lambda: len(mail.received(stack)) > 20)
+        ahead = [command("slow", i) for i in range(20)]
+        mail.produce(stack, topics.RECALLS.name, [recall(each) for each in commands + ahead])
+        recalled_at = time.time_ns() // 1_000_000
+        mail.produce(stack, topics.COMMANDS.name, ahead)
+        dispatches = {each["dispatch_id"] for each in commands + ahead}
+        mail.await_ended(stack, dispatches)
+        _assert_balanced(stack, dispatches)
+        kinds = Counter(outcome["kind"] for outcome in mail.outcomes(stack))
+        late = [each for each in mail.received(stack) if each["at"] > recalled_at + 2000]
+        assert late == [], "nothing went later than 2 s after the recall was acknowledged"
+        assert kinds["recalled"] + kinds["delivered"] + kinds["unknown"] == 420
+        assert kinds["recalled"] > 250
+
+
+def test_a_pause_stops_all_mail_within_two_seconds_and_a_resume_loses_nothing(tmp_path: Path) -> None:
+    with mail.running(tmp_path, FAST, 600) as stack:
+        commands = [command("one" if i % 2 else "two", i) for i in range(600)]
+        mail.produce(stack, topics.COMMANDS.name, commands)
+        stack.start_worker("deliver")
+        mail.await_until("mail", lambda: len(mail.received(stack)) > 50)
+        control.set_paused(stack.client, Pause(True), "test", "a test")
+        paused_at = time.time_ns() // 1_000_000
+        time.sleep(5)
+        control.set_paused(stack.client, Pause(False), "test", "a test")
+        resumed_at = time.time_ns() // 1_000_000
+        dispatches = {each["dispatch_id"] for each in commands}
+        mail.await_ended(stack, dispatches)
+        at = [each["at"] for each in mail.received(stack)]
+        assert [each for each in at if paused_at + 2000 < each < resumed_at] == []
+        assert max(at) > resumed_at, "it went on"
+        _assert_balanced(stack, dispatches)
+        assert {outcome["kind"] for outcome in mail.outcomes(stack)} == {"delivered"}
+
+
+def test_a_paused_lane_waits_and_the_others_go_on(tmp_path: Path) -> None:
+    with mail.running(tmp_path, FAST, 40) as stack:
+        control.set_paused(stack.client, Pause(True, lane="held"), "test", "a test")
+        commands = [command("held" if i % 2 else "free", i) for i in range(40)]
+        mail.produce(stack, topics.COMMANDS.name, commands)
+        stack.start_worker("deliver")
+        free = {each["dispatch_id"] for each in commands if each["lane"] == "free"}
+        mail.await_ended(stack, free)
+        assert set(mail.mails(stack)) == free
+        control.set_paused(stack.client, Pause(False, lane="held"), "test", "a test")
+        mail.await_ended(stack, {each["dispatch_id"] for each in commands})
+
+
+def test_a_worker_that_is_told_to_stop_leaves_nothing_unknown(tmp_path: Path) -> None:
+    with mail.running(tmp_path, FAST, 300) as stack:
+        commands = [command("one", i) for i in range(300)]
+        mail.produce(stack, topics.COMMANDS.name, commands)
+        worker = stack.start_worker("deliver")
+        mail.await_until("mail", lambda: len(mail.received(stack)) > 30)
+        worker.terminate()
+        assert worker.wait(60) == 0
+        assert State.CLAIMED not in mail.states(stack).values()
+        stack.start_worker("deliver")
+        dispatches = {each["dispatch_id"] for each in commands}
+        mail.await_ended(stack, dispatches)
+        assert {outcome["kind"] for outcome in mail.outcomes(stack)} == {"delivered"}
+        _assert_balanced(stack, dispatches)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_lane_keeps_to_its_rate_and_uses_it(tmp_path: Path, restart: bool) -> None:
+    """Counted at the sandbox: in any 10 s at most 1.02 x rate x 10 + burst; 98 % of it over 60 s."""
+    lanes = '[default]\nrate = "100/s"\n[lane.slow]\nrate = "20/s"\n'
+    with mail.running(tmp_path, lanes, 100) as stack:
+        commands = [command("fast", i % 100) for i in range(7500)]
+        commands += [command("slow", i % 100) for i in range(1500)]
+        mail.produce(stack, topics.COMMANDS.name, commands)
+        worker = stack.start_worker("deliver")
+        mail.await_until("mail", lambda: len(mail.received(stack)) > 200)
+        if restart:
+            worker.kill()
+            worker.wait()
+            stack.start_worker("deliver")
+        time.sleep(65)
+        found = mail.received(stack)
+    for lane, rate in (("fast", 100), ("slow", 20)):
+        times = sorted(each["at"] for each in found if each["lane"] == lane)
+        assert mail.most_within(times, 10_000) <= 1.02 * rate * 10 + 0.01 * rate * 10
+        if not restart:
+            assert sum(at < times[0] + 60_000 for at in times) >= 0.98 * rate * 60
