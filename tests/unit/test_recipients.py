@@ -1,0 +1,120 @@
+"""Reading a file of recipients: what is taken, what is refused and why, and that no address leaks."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import infra
+from schemas import policy
+from streams import recipients
+from streams.recipients import BadRow, Recipient, UnusableFile
+
+PROVIDERS = policy.load_providers(Path(infra.__file__).parent / "policy")
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def to_file(text: str) -> Path:
+        path = tmp_path / "people.csv"
+        path.write_bytes(text.encode())
+        return path
+
+    return to_file
+
+
+def read(path: Path) -> list[Recipient | BadRow]:
+    return [row for row, _ in recipients.read(path, PROVIDERS)]
+
+
+def test_a_row_gives_a_contact_and_what_decide_learns(write: Write) -> None:
+    path = write(
+        "recipient_id,address,zone,locale,first_name\r\n"
+        'ann,"ann@gmail.example",Europe/Berlin,de-DE,"Ann, the first"\r\n'
+        "ben,ben@shop.example,,,\r\n"
+    )
+    ann, ben = read(path)
+    assert isinstance(ann, Recipient)
+    assert isinstance(ben, Recipient)
+    assert (ann.contact.address, dict(ann.contact.attributes)) == (
+        "ann@gmail.example",
+        {"first_name": "Ann, the first"},
+    )
+    assert (ann.zone, ann.locale, ann.provider) == ("Europe/Berlin", "de-DE", "gmail")
+    assert (ben.zone, ben.locale, ben.provider, ben.contact.attributes) == (None, None, "other", {})
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (",ann@mail.example,", "no recipient_id"),
+        ("ann,,", "no address"),
+        ("ann,ann.mail.example,", "not local@domain"),
+        ("ann,ann@localhost,", "not local@domain"),
+        ("ann,ann@-mail.example,", "not local@domain"),
+        ('ann,"ann@mail.example, eve@mail.example",', "not local@domain"),
+        ("ann,<ann@mail.example>,", "not local@domain"),
+        ("ann,ann@mail.example,Berlin", "IANA"),
+        (f"{'a' * 129},ann@mail.example,", "more than 128 bytes"),
+        ('ann,"ann@mail.example\r\nBcc: eve@mail.example",', "control character"),
+        ("ann,ann@mail.example", "number of fields"),
+        ("ann,ann@mail.example,,x", "number of fields"),
+    ],
+)
+def test_a_bad_row_is_refused_with_its_line_and_the_good_ones_stay(write: Write, row: str, why: str) -> None:
+    path = write(f"recipient_id,address,zone\nzoe,zoe@mail.example,\n{row}\nben,ben@mail.example,\n")
+    zoe, bad, ben = read(path)
+    assert isinstance(zoe, Recipient)
+    assert isinstance(ben, Recipient)
+    assert isinstance(bad, BadRow)
+    assert why in bad.why
+    assert bad.line in (3, 4), "a row may be of several lines"
+    assert "@" not in bad.why.replace("local@domain", "")
+
+
+def test_the_first_of_two_rows_for_one_recipient_counts(write: Write) -> None:
+    path = write("recipient_id,address,zone\nann,one@mail.example,\nann,two@mail.example,\n")
+    first, second = read(path)
+    assert isinstance(first, Recipient)
+    assert second == BadRow(3, "this recipient_id came before in the file; the first row counts")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "must name the columns"),
+        ("recipient_id,address\n", "missing: zone"),
+        ("recipient_id,address,zone,zone\n", "each once"),
+        ('recipient_id,address,zone\n"ann,ann@mail.example,\n', "quote"),
+    ],
+)
+def test_a_file_that_is_no_csv_of_recipients_is_refused_as_a_whole(
+    write: Write, content: str, says: str
+) -> None:
+    with pytest.raises(UnusableFile, match=says):
+        read(write(content))
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latin.csv"
+    path.write_bytes("recipient_id,address,zone,name\nann,ann@mail.example,,Bärbel\n".encode("latin-1"))
+    with pytest.raises(UnusableFile, match="UTF-8"):
+        read(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(write: Write) -> None:
+    assert isinstance(read(write("\ufeffrecipient_id,address,zone\nann,ann@mail.example,\n"))[0], Recipient)
+
+
+def test_no_file_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(UnusableFile, match="No such file"):
+        read(tmp_path / "nowhere.csv")
+
+
+def test_what_is_counted_is_by_provider(write: Write) -> None:
+    path = write(
+        "recipient_id,address,zone\na,a@googlemail.com,\nb,b@GMAIL.com,\nc,c@hotmail.com,\nd,d@x.example,\n,,\n"
+    )
+    result = recipients.check(path, PROVIDERS)
+    assert (result.good, result.refused) == ({"gmail": 2, "outlook": 1, "other": 1}, 1)
