@@ -21,6 +21,7 @@ from sinks.transports import Message, Outcome, Transport
 from streams import events
 from streams.agents.deliver import Feedback
 from streams.agents.dispatches import DispatchStore
+from streams.engine.consumer import end_worker
 from streams.engine.control import Control
 from streams.engine.store import Store
 
@@ -168,9 +169,14 @@ class Sender:
         return self._control.clock.now(time.time_ns() // 1_000_000)
 
     def _start(self, known: _Partition, work: Coroutine[Any, Any, None]) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            known.tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                end_worker(error)  # or a lane would stand still and say nothing
+
         task = asyncio.create_task(work)
         known.tasks.add(task)
-        task.add_done_callback(known.tasks.discard)
+        task.add_done_callback(ended)
 
     async def _take_up(self, known: _Partition, claims: Sequence[Claim], since: float) -> None:
         """Render claims and put them into their lanes' queues."""
@@ -279,4 +285,6 @@ class Sender:
     def _end(self, known: _Partition, result: Result) -> None:
         known.open -= 1
         known.recalled.discard(result.dispatch_id)
+        if not known.open:
+            known.recalled.clear()  # of claims whose results had come before their recall
         known.results.append(result)

@@ -139,19 +139,26 @@ class CutConsumer(driver.Consumer):
 
     async def _drain(self, effects: Effects, line: Line) -> None:
         """End a line's effects, and write down what became of them in a last cut."""
-        line.drain()
-        await effects.drain(line.partition, _EFFECTS_DRAIN_S)
-        cut = None if line.fenced else line.next_cut(self.control.poll(), time.time_ns() // 1_000_000)
         try:
-            if cut is not None:
-                line.stage(cut, self.spec.handler.handle(cut, line.store))
-                self.metrics.committed(await asyncio.to_thread(line.commit), 0.0)
-                line.settled()
+            if line.clean and not line.fenced:
+                if line.in_flight is not None:  # made and never handled: what came back is in it
+                    await self._finish_now(line, line.in_flight)
+                line.drain()
+                await effects.drain(line.partition, _EFFECTS_DRAIN_S)
+                cut = line.next_cut(self.control.poll(), time.time_ns() // 1_000_000)
+                if cut is not None:
+                    await self._finish_now(line, cut)
         except Fenced:
             line.fenced = True
         except Exception as error:
             end_worker(error)
         effects.release(line.partition)
+
+    async def _finish_now(self, line: Line, cut: Cut) -> None:
+        line.stage(cut, self.spec.handler.handle(cut, line.store))
+        began = time.perf_counter()
+        self.metrics.committed(await asyncio.to_thread(line.commit), time.perf_counter() - began)
+        line.settled()
 
     # Cuts
 
