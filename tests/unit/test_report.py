@@ -9,21 +9,13 @@ import polars as pl
 import pytest
 
 from schemas import codec, topics
-from streams.cli import report as printing
+from streams.cli.report import as_of
+from streams.cli.report_decisions import tier_share
 from streams.engine.journal import Entry, Tally
 from streams.explain import history_of
-from streams.figures import (
-    Cuts,
-    Example,
-    Fates,
-    Membership,
-    Rate,
-    Trail,
-    column,
-    quarters,
-    shares_of_day,
-    usual_zone,
-)
+from streams.figures.cuts import Cuts, Fates, Rate
+from streams.figures.times import column, quarters, shares_of_day, usual_zone
+from streams.figures.trail import Example, Membership, Trail
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -185,7 +177,7 @@ def test_decisions_withheld_are_counted_by_reason_and_never_wait() -> None:
 def test_tiers_are_those_of_scheduled_decisions() -> None:
     (campaign,) = trail(decision("a", tier="recipient"), decision("b"), decision("c", "cooldown")).campaigns()
     assert campaign.tiers == {"recipient": 1, "prior": 1}
-    assert [printing.tier_share(campaign, tier) for tier in ("recipient", "prior")] == ["50%", "50%"]
+    assert [tier_share(campaign, tier) for tier in ("recipient", "prior")] == ["50%", "50%"]
 
 
 # Segments
@@ -328,7 +320,7 @@ def test_an_example_is_told_as_of_its_decision_with_what_followed() -> None:
             release("a", at=NOON + 2 * HOUR),
         ],
     )
-    then = printing.as_of(history, "a")
+    then = as_of(history, "a")
     assert [story.state for story in then.stories] == ["released"]
     assert [record["body"]["segment"] for record in then.transitions] == ["early"]
-    assert printing.as_of(history, "unknown") == history
+    assert as_of(history, "unknown") == history

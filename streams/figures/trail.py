@@ -1,29 +1,17 @@
-"""Figures of the report, counted from decoded records: no Kafka here."""
+"""What DECIDE's audit records give: decisions and what became of them, segments, examples."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import polars as pl
 
-from schemas import codec, columns, topics, zones
-from schemas.codec import MalformedRecord, UnknownSchema
+from schemas import codec
 from schemas.reasons import Reason
-from streams.engine.journal import Entry
 from streams.explain import Record, kind_of
+from streams.figures.times import DAY_MS, HOUR_MS, QUARTER_MS
 
-HOUR_MS: Final = 3_600_000
-DAY_MS: Final = 24 * HOUR_MS
-
-# All zones' offsets are multiples of it, so counts by quarter hour can be read in any zone.
-_QUARTER_MS: Final = HOUR_MS // 4
 _HOURLY_BELOW_MS: Final = 3 * DAY_MS
-# Between two cuts so far apart in wall-clock time nobody was at work.
-_PAUSE_MS: Final = 10_000
-_LATEST_TIME_MS: Final = 4_102_444_800_000  # 2100: a time after it is a producer's error
 
 _BY_OWN_HOURS: Final = "Sent at the recipient's own hours"
 _PACED: Final = "Withheld by frequency cap or cooldown"
@@ -36,39 +24,6 @@ _EXAMPLE_OF: Final[dict[str, str]] = {
     Reason.NO_CONSENT: _REFUSED,
     Reason.WITHDRAWN: _REFUSED,
 }
-
-
-@dataclass
-class Fates:
-    """Records of one source topic that cuts have consumed, and what became of them; `late` is among these."""
-
-    topic: str
-    consumed: int = 0
-    no_trigger: int = 0
-    decided: int = 0
-    filtered: int = 0
-    dead_lettered: int = 0
-    rekeyed: int = 0
-    late: int = 0
-
-    def add(self, other: Any) -> None:
-        """Add the counts of another, or of a journal's tally."""
-        for name in list(vars(self))[1:]:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Cuts of one kind, the events in them, and the rate at which they were consumed.
-
-    `seconds` are of the brokers' wall clock, without pauses; `per_second` counts the events that were
-    consumed in these, all but those of each stretch's first cut. None where that gives no time.
-    """
-
-    cuts: int
-    events: int
-    seconds: float
-    per_second: float | None
 
 
 @dataclass
@@ -110,17 +65,6 @@ class Segments:
 
 
 @dataclass(frozen=True)
-class HoursOfDay:
-    """Shares of the 24 hours of day in `zone`: of the times chosen for sends, and of what recipients did."""
-
-    zone: str
-    sends: list[float]
-    activity: list[float]
-    sends_counted: int
-    activity_counted: int
-
-
-@dataclass(frozen=True)
 class Example:
     """A decision worth explaining, and what it shows."""
 
@@ -129,43 +73,6 @@ class Example:
     decision_id: str
     campaign: str
     at: int
-
-
-@dataclass
-class Cuts:
-    """Figures of the journal."""
-
-    begin: int | None = None
-    end: int | None = None
-    _fates: dict[str, Fates] = field(default_factory=lambda: {t.name: Fates(t.name) for t in topics.SOURCES})
-    # Events by broker timestamp, of live cuts and of history.
-    _stamps: tuple[Counter[int], Counter[int]] = field(default_factory=lambda: (Counter(), Counter()))
-    _cuts: Counter[bool] = field(default_factory=Counter)
-
-    def add(self, entry: Entry, appended_at: int) -> None:
-        """Take in a cut; `appended_at` is the broker's timestamp of its journal record."""
-        self.begin = entry.now if self.begin is None else min(self.begin, entry.now)
-        self.end = entry.now if self.end is None else max(self.end, entry.now)
-        self._cuts[entry.history] += 1
-        self._stamps[entry.history][appended_at] += sum(tally.consumed for tally in entry.topics)
-        for tally in entry.topics:
-            self._fates.setdefault(tally.topic, Fates(tally.topic)).add(tally)
-
-    def fates(self) -> list[Fates]:
-        """Each source topic's, in the order of topics."""
-        return list(self._fates.values())
-
-    def rate(self, history: bool) -> Rate:
-        """Of the cuts of history, or of the live ones."""
-        stamps = sorted(self._stamps[history].items())
-        timed = [
-            (at - before, events)
-            for (before, _), (at, events) in pairwise(stamps)
-            if at - before <= _PAUSE_MS
-        ]
-        seconds = sum(gap for gap, _ in timed) / 1000
-        per_second = sum(events for _, events in timed) / seconds if seconds else None
-        return Rate(self._cuts[history], sum(events for _, events in stamps), seconds, per_second)
 
 
 @dataclass
@@ -205,7 +112,7 @@ class Trail:
         campaign.scheduled += 1
         campaign.pending += 1
         _count(campaign.tiers, body["tier"])
-        self.sends[codec.millis(body["due_at"]) // _QUARTER_MS] += 1
+        self.sends[codec.millis(body["due_at"]) // QUARTER_MS] += 1
         self._waiting[body["decision_id"]] = made, body["tier"]
 
     def _release(self, body: Record) -> None:
@@ -276,49 +183,3 @@ def _age(example: Example) -> tuple[int, str]:
 
 def _count(counts: dict[str, int], name: str) -> None:
     counts[name] = counts.get(name, 0) + 1
-
-
-def column(topic: str, found: Sequence[tuple[bytes, bytes]], name: str) -> pl.DataFrame:
-    """One field of n records, given as key and value, beside their `recipient_id`; times as UTC ms.
-
-    Records that do not decode are left out: they are among the dead letters.
-    """
-    header = codec.header(codec.current_id(topic))
-    if all(value.startswith(header) for _, value in found):
-        try:
-            frame = columns.decode(topic, [value for _, value in found], [key for key, _ in found])
-            return frame.select("recipient_id", pl.col(name).cast(pl.Int64) if name.endswith("_at") else name)
-        except columns.ColumnsRefused:
-            pass
-    rows = []
-    for _, value in found:
-        try:
-            fields = codec.decode(topic, value)
-        except (MalformedRecord, UnknownSchema):
-            continue
-        cell = codec.millis(fields[name]) if name.endswith("_at") else fields[name]
-        rows.append((fields["recipient_id"], cell))
-    kind = pl.Int64 if name.endswith("_at") else pl.String
-    return pl.DataFrame(rows, {"recipient_id": pl.String, name: kind}, orient="row")
-
-
-def quarters(times: pl.Series) -> Counter[int]:
-    """Count times, UTC ms, by quarter hour since 1970; those that no clock shows are left out."""
-    plain = times.drop_nulls().to_numpy()
-    plain = plain[(plain >= 0) & (plain < _LATEST_TIME_MS)]
-    number, count = np.unique(plain // _QUARTER_MS, return_counts=True)
-    return Counter(dict(zip(number.tolist(), count.tolist(), strict=True)))
-
-
-def shares_of_day(counts: Counter[int], zone: str) -> list[float]:
-    """Turn counts by quarter hour since 1970 into shares of the 24 hours of day in `zone`; none give 0."""
-    starts = pl.Series(list(counts), dtype=pl.Int64) * _QUARTER_MS
-    local = pl.from_epoch(starts, "ms").dt.replace_time_zone("UTC").dt.convert_time_zone(zone).dt.hour()
-    by_hour = np.bincount(local.to_numpy(), weights=list(counts.values()), minlength=24)
-    return [float(share) for share in by_hour / max(1, counts.total())]
-
-
-def usual_zone(zone_of: dict[str, str]) -> str:
-    """Return the zone of most recipients, of equals the first by name; UTC where none is known."""
-    known = Counter(zone for zone in zone_of.values() if zone in zones.NAMES)
-    return min(known, key=lambda zone: (-known[zone], zone), default="UTC")
