@@ -1,4 +1,4 @@
-"""Every reader of the audit trail gives the same records, decoded alike and in the order they were written."""
+"""Every reader of the audit trail gives the same records, decoded alike, in the order they were written."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def landed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str,
         recorder = running.start_worker("record")
         stack.await_plan(running, ends)
         record.write_audit(running, [record.delivery(n, str(n % 20)) for n in range(200)])
+        record.write_audit(running, [record.closure(n, str(n % 20)) for n in range(0, 200, 3)])
         record.await_landed(running, recorder)
         readers = {"topic": reading.audit_reader(running.client), "tables": house.audit()}
         yield readers, _by_hand(running)
@@ -76,8 +77,8 @@ def test_of_a_recipient_that_nobody_is_there_are_no_records(
     assert list(landed[0][name].of_recipient(recipient)) == []
 
 
-def test_what_was_written_has_every_body_but_a_closure(
+def test_what_was_written_has_every_body(
     landed: tuple[dict[str, AuditReader], Trail],
 ) -> None:
     fields = {tuple(sorted(each["body"])) for records in landed[1].values() for each in records}
-    assert len(fields) == 5
+    assert len(fields) == 6

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Thread
 
@@ -80,6 +77,31 @@ def test_no_bytes_of_an_erased_contact_stay_in_any_file(vault: SqliteVault, path
     assert [part for part in row if part in left] == []
 
 
+def test_an_erasure_that_a_reader_keeps_in_the_log_says_so_and_is_finished_by_another(
+    vault: SqliteVault, paths: tuple[Path, Path]
+) -> None:
+    vault.put_many([ANN])
+    row = vault._db.execute("SELECT wrapped, sealed FROM contact").fetchone()
+    with closing(SqliteVault(*paths)) as reader:
+        reader._db.execute("BEGIN")
+        reader._db.execute("SELECT count(*) FROM contact").fetchone()
+        vault._db.execute("PRAGMA busy_timeout = 50")
+        with pytest.raises(VaultUnusable, match="do it again"):
+            vault.erase(["ann"])
+        assert vault.get_many(["ann"]) == {}
+        reader._db.execute("COMMIT")
+    vault.erase(["ann"])
+    left = _everything(paths[0].parent)
+    assert [part for part in row if part in left] == []
+
+
+def test_a_contact_that_is_cut_short_does_not_open(vault: SqliteVault) -> None:
+    vault.put_many([ANN])
+    vault._db.execute("UPDATE contact SET sealed = x'00'")
+    with pytest.raises(WrongKey, match="does not open"):
+        vault.get_many(["ann"])
+
+
 def test_nothing_in_the_vaults_files_can_be_read(vault: SqliteVault, paths: tuple[Path, Path]) -> None:
     vault.put_many([ANN])
     written = _everything(paths[0].parent)
@@ -100,46 +122,6 @@ def test_a_sealed_contact_opens_under_no_other_name(vault: SqliteVault) -> None:
         vault.get_many(["ben"])
 
 
-def test_rotation_changes_the_key_and_keeps_the_contacts(
-    vault: SqliteVault, paths: tuple[Path, Path]
-) -> None:
-    vault.put_many([ANN, BEN])
-    other, before, old = SqliteVault(*paths), vault.key_id, paths[1].read_text()
-    assert vault.rotate() != before
-    assert other.get_many(["ann"]) == {"ann": ANN}, "an open vault follows"
-    other.put_many([Contact("eve", "eve@mail.example")])
-    other.close()
-    assert len(SqliteVault(*paths).get_many(["ann", "ben", "eve"])) == 3
-    paths[1].write_text(old)
-    with pytest.raises(WrongKey, match="find that file"):
-        SqliteVault(*paths)
-
-
-def test_a_rotation_that_died_before_its_commit_leaves_the_old_key_in_use(
-    vault: SqliteVault, paths: tuple[Path, Path]
-) -> None:
-    from sinks.vault.keys import MasterKey
-
-    vault.put_many([ANN])
-    MasterKey.create(paths[1].with_name("master.key.new"))
-    assert SqliteVault(*paths).get_many(["ann"]) == {"ann": ANN}
-    vault.rotate()
-    assert SqliteVault(*paths).get_many(["ann"]) == {"ann": ANN}
-
-
-def test_a_rotation_that_died_after_its_commit_is_finished_by_who_opens_next(
-    vault: SqliteVault, paths: tuple[Path, Path]
-) -> None:
-    vault.put_many([ANN])
-    old = paths[1].read_text()
-    vault.rotate()
-    paths[1].rename(paths[1].with_name("master.key.new"))
-    paths[1].write_text(old)
-    paths[1].chmod(0o600)
-    assert SqliteVault(*paths).get_many(["ann"]) == {"ann": ANN}
-    assert not paths[1].with_name("master.key.new").exists()
-
-
 def test_a_vault_is_made_once_and_its_key_is_its_owners(vault: SqliteVault, paths: tuple[Path, Path]) -> None:
     assert paths[1].stat().st_mode & 0o777 == 0o600
     assert paths[0].stat().st_mode & 0o777 == 0o600
@@ -152,7 +134,7 @@ def test_a_vault_is_made_once_and_its_key_is_its_owners(vault: SqliteVault, path
 @pytest.mark.parametrize(
     ("text", "mode", "says"),
     [
-        (None, 0o600, "vault init"),
+        (None, 0o600, "put the vault's key there"),
         ("opportune-vault-key-1 AAAA\n", 0o600, "cut short"),
         ("nonsense", 0o600, "no key file"),
         ("kept", 0o644, "chmod 600"),
@@ -188,9 +170,38 @@ def test_a_backup_is_restored_and_holds_no_key(
     vault.put_many([BEN])
     with pytest.raises(VaultExists, match="--force"):
         restore(copy, *paths, replace=False)
+    copy.chmod(0o400)
+    restore(copy, *paths, replace=True).close()
+    assert vault.get_many(["ann", "ben"]) == {"ann": ANN}, "who has it open goes on with what was restored"
+    assert [path.name for path in tmp_path.glob("backup*")] == ["backup.sqlite"]
     vault.close()
-    back = restore(copy, *paths, replace=True)
-    assert (back.get_many(["ann", "ben"]), back.count()) == ({"ann": ANN}, 1)
+    paths[0].unlink()
+    with closing(restore(copy, *paths, replace=False)) as back:
+        assert (back.get_many(["ann"]), back.count()) == ({"ann": ANN}, 1)
+    assert paths[0].stat().st_mode & 0o777 == 0o600
+
+
+def test_a_backup_that_fails_leaves_no_file(vault: SqliteVault, tmp_path: Path) -> None:
+    with pytest.raises(VaultUnusable, match="cannot be written"):
+        vault.backup(Path("/dev/null/backup.sqlite"))
+    vault.close()
+    with pytest.raises(VaultUnusable):
+        vault.backup(tmp_path / "backup.sqlite")
+    assert not (tmp_path / "backup.sqlite").exists()
+
+
+def test_a_vault_too_damaged_to_be_overwritten_is_to_be_moved_away(
+    vault: SqliteVault, paths: tuple[Path, Path], tmp_path: Path
+) -> None:
+    vault.put_many([ANN])
+    vault.backup(tmp_path / "backup.sqlite")
+    vault.close()
+    paths[0].write_bytes(b"not a database at all" * 500)
+    with pytest.raises(VaultUnusable, match="move it away"):
+        restore(tmp_path / "backup.sqlite", *paths, replace=True)
+    paths[0].unlink()
+    with closing(restore(tmp_path / "backup.sqlite", *paths, replace=False)) as back:
+        assert back.get_many(["ann"]) == {"ann": ANN}
 
 
 def test_a_backup_of_another_key_or_a_damaged_one_replaces_nothing(
@@ -221,43 +232,5 @@ def test_readers_and_a_writer_do_not_disturb_each_other(vault: SqliteVault, path
         found = {contact.address for contact in reader.get_many([f"r{i}" for i in range(200)]).values()}
         failed += [found] if len(found) != 1 else []
     writer.join()
+    reader.close()
     assert failed == [], "each read is of one moment"
-
-
-_CHILD = """
-import sys
-from pathlib import Path
-from sinks.vault import Contact
-from sinks.vault.sqlite import SqliteVault
-vault = SqliteVault(Path(sys.argv[1]), Path(sys.argv[2]))
-n = 0
-while True:
-    vault.put_many(Contact(f"r{n}-{i}", f"r{n}-{i}@mail.example") for i in range(50))
-    if n % 3 == 0:
-        vault.rotate()
-    print(n, flush=True)
-    n += 1
-"""
-
-
-@pytest.mark.parametrize("moment", [0.03, 0.11, 0.24, 0.4])
-def test_a_vault_whose_writer_is_killed_keeps_all_that_it_confirmed(
-    vault: SqliteVault, paths: tuple[Path, Path], moment: float
-) -> None:
-    vault.close()
-    child = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-c", _CHILD, *map(str, paths)],
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.getcwd()},
-    )
-    assert child.stdout is not None
-    child.stdout.readline()
-    time.sleep(moment)
-    child.kill()
-    child.wait()
-    confirmed = 1 + len(child.stdout.read().split())
-    child.stdout.close()
-    opened = SqliteVault(*paths)
-    names = [f"r{n}-{i}" for n in range(confirmed) for i in range(50)]
-    assert len(opened.get_many(names)) == len(names)
-    assert opened.count() in (len(names), len(names) + 50)

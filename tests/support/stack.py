@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from streams.engine.control import Clock
 from streams.engine.kafka import Client
 from streams.replay import completejourney, session
 from streams.replay.completejourney import Produced
+from tests.support import containers
 
 SESSION_TIMEOUT_S = 6.0
 PATIENCE_S = 120.0
@@ -101,18 +102,23 @@ class Stack:
 
 @contextmanager
 def running(folder: Path, partitions: int = 4) -> Iterator[Stack]:
-    """A fresh broker under `folder`, stopped at the end with everything on it."""
+    """A fresh broker, under `folder` or in a container, stopped at the end with everything on it."""
     settings = Settings(state_dir=folder, partitions=partitions)
-    kafka = KafkaServer(settings.state_dir, settings.cache_dir / "jars")
-    kafka.up()
-    client = cluster.connect(settings)
-    cluster.create_topics(client, settings)
-    stack = Stack(settings, client)
-    try:
+    environment = {}
+    with ExitStack() as ending:
+        if containers.chosen():
+            brokers = environment["OPPORTUNE_BROKERS"] = ending.enter_context(containers.kafka())
+            settings = settings.model_copy(update={"brokers": brokers})
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            kafka = KafkaServer(settings.state_dir, settings.cache_dir / "jars")
+            ending.callback(kafka.down)
+            kafka.up()
+        client = cluster.connect(settings)
+        cluster.create_topics(client, settings)
+        stack = Stack(settings, client, environment=environment)
+        ending.callback(stack.end)
         yield stack
-    finally:
-        stack.end()
-        kafka.down()
 
 
 def shopping(days: int, households: int) -> tuple[list[Produced], datetime, datetime]:

@@ -9,6 +9,7 @@ from confluent_kafka import Message
 from schemas import codec, topics
 from sinks.audit_topic import AuditTopic
 from streams.cli import explain, show
+from streams.engine.control import Control
 from streams.engine.partitioner import partition_of
 from streams.explain import History, UnknownRecipient, history_of, kind_of
 
@@ -111,10 +112,11 @@ def test_the_kinds_of_audit_records_are_told_apart() -> None:
         closure("confirmed"),
         transition("s", True, BY_TIME),
         consent(),
+        delivery("delivered"),
     )
 
     kinds = [kind_of(each["body"]) for each in records]
-    assert kinds == ["decision", "release", "closure", "transition", "consent"]
+    assert kinds == ["decision", "release", "closure", "transition", "consent", "delivery"]
 
 
 def test_an_unknown_recipient_is_an_error_with_a_remedy() -> None:
@@ -246,6 +248,116 @@ def test_the_machine_form_is_json_with_every_record() -> None:
     assert form["stories"][0]["state"] == "released"
     assert form["stories"][0]["decision"]["at"] == "2017-02-03T17:12:00.000Z"
     assert form["consents"][0]["body"]["state"] == "granted"
+
+
+# Delivery
+
+
+def delivery(kind: str, at: int = EVENING + 3 * HOUR, **changes: Any) -> dict[str, Any]:
+    body = {
+        "delivery_event_id": f"{kind}-1",
+        "dispatch_id": "dispatch-1",
+        "decision_id": "decision-1",
+        "campaign": "browse_abandonment",
+        "lane": "gmail",
+        "kind": kind,
+        "attempt": 1,
+        "occurred_at": at,
+        "code": None,
+        "detail": None,
+        "permanent": False,
+        "template": None,
+    }
+    return record("Delivery", body | changes, at)
+
+
+RELEASED = [decision(), release("released", "released")]
+SENT: dict[str, Any] = {"code": 250, "detail": "2.0.0 kept", "template": "browse_abandonment@0a1b2c"}
+PUT_OFF: dict[str, Any] = {"code": 450, "detail": "4.2.1 greylisted"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "state"),
+    [
+        ([delivery("delivered")], "delivered"),
+        ([delivery("delivered"), closure("confirmed")], "confirmed"),
+        ([delivery("deferred")], "deferred"),
+        ([delivery("deferred"), delivery("bounced")], "bounced"),
+        ([delivery("expired")], "expired"),
+        ([delivery("unknown")], "unknown"),
+        ([closure("withdrawn"), delivery("recalled")], "recalled"),
+        ([closure("withdrawn"), delivery("delivered")], "delivered"),
+        ([delivery("delivered"), delivery("duplicate")], "delivered"),
+        ([delivery("duplicate")], "released"),
+    ],
+)
+def test_a_released_decision_stands_where_delivery_left_it(steps: list[dict[str, Any]], state: str) -> None:
+    [story] = history_of("r", [*RELEASED, *steps]).stories
+
+    assert story.state == state
+
+
+def test_loaded_history_stays_recorded_when_delivery_has_seen_it() -> None:
+    historic = [decision(), release("released", "released", history=True), delivery("history", attempt=0)]
+
+    assert history_of("r", historic).stories[0].state == "recorded"
+    assert history_of("r", historic[2:]).stories[0].state == "recorded"
+    assert "recorded taken up as loaded history, never sent" in told(*historic)
+
+
+def test_each_attempt_is_told_with_the_servers_answer_and_its_template() -> None:
+    text = told(
+        *RELEASED,
+        delivery("deferred", EVENING + 2 * HOUR + MINUTE, **PUT_OFF),
+        delivery("delivered", attempt=2, **SENT),
+    )
+
+    assert "2017-02-03 19:12 UTC released on lane gmail" in text
+    assert "2017-02-03 19:13 UTC deferred on lane gmail, attempt 1: 450 4.2.1 greylisted" in text
+    assert "2017-02-03 20:12 UTC delivered on lane gmail, attempt 2: 250 2.0.0 kept" in text
+    assert "template browse_abandonment@0a1b2c" in text
+    assert "not confirmed yet" not in text
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (
+            delivery("bounced", code=550, detail="5.1.1 no such user", permanent=True),
+            "no such user; for ever",
+        ),
+        (delivery("expired", attempt=3), "expired its time passed on lane gmail after 3 attempts"),
+        (delivery("recalled", detail="withdrawn"), "recalled withdrawn"),
+        (delivery("unknown", detail="connection lost"), "it may have gone, so it is not sent again"),
+        (delivery("duplicate"), "repeated the command came again"),
+    ],
+)
+def test_every_end_is_told_in_words(step: dict[str, Any], words: str) -> None:
+    assert words in told(*RELEASED, step)
+
+
+@pytest.mark.parametrize("steps", [[], [delivery("deferred", **PUT_OFF)]])
+def test_what_waits_is_told_with_its_lane_and_what_is_paused(steps: list[dict[str, Any]]) -> None:
+    history = history_of("r", [*RELEASED, *steps])
+
+    def shown(control: Control) -> str:
+        console = show.console()
+        with console.capture() as capture:
+            explain.tell(console, history, 0, control)
+        return " ".join(capture.get().split())
+
+    assert "waits on lane gmail since 2017-02-03 19:12 UTC, or is on its way" in shown(Control())
+    assert "paused: lane gmail" in shown(Control(paused_lanes=frozenset({"gmail"})))
+    assert "paused" not in shown(Control(paused_lanes=frozenset({"yahoo"})))
+    both = Control(paused=True, paused_campaigns=frozenset({"browse_abandonment"}))
+    assert "paused: everything and campaign browse_abandonment" in shown(both)
+
+
+def test_a_consent_version_that_looks_like_a_time_is_shown_as_it_is() -> None:
+    gate = {"name": "consent", "passed": True, "detail": f"mail granted, version {EVENING}"}
+
+    assert f"mail granted, version {EVENING}" in told(decision(gates=[gate]))
+    assert f"mail granted (version {EVENING})" in told(consent(version=EVENING))
 
 
 # The audit trail on Kafka

@@ -55,6 +55,19 @@ def test_a_row_gives_a_contact_and_what_decide_learns(write: Write) -> None:
         ("ann,ann@-mail.example,", "not local@domain"),
         ('ann,"ann@mail.example, eve@mail.example",', "not local@domain"),
         ("ann,<ann@mail.example>,", "not local@domain"),
+        ("ann,ann @mail.example,", "not local@domain"),
+        ("ann,ann@mail.example(a comment),", "not local@domain"),
+        ('ann,"""ann smith""@mail.example",', "not local@domain"),
+        ("ann,ann..smith@mail.example,", "not local@domain"),
+        ("ann,ann@mail.example.,", "not local@domain"),
+        ("ann,ann@[192.0.2.1],", "not local@domain"),
+        ("ann,ann@192.0.2.1,", "not local@domain"),
+        (f"ann,{'a' * 65}@mail.example,", "not local@domain"),
+        (f"ann,ann@{'a' * 64}.example,", "not local@domain"),
+        (f"ann,ann@{'a.' * 130}example,", "more than 254 bytes"),
+        ("ann,änn@mail.example,", "xn--"),
+        ("ann,ann@mail\u2028.example,", "control character"),
+        ("ann,ann@mail\x7f.example,", "control character"),
         ("ann,ann@mail.example,Berlin", "IANA"),
         (f"{'a' * 129},ann@mail.example,", "more than 128 bytes"),
         ('ann,"ann@mail.example\r\nBcc: eve@mail.example",', "control character"),
@@ -86,6 +99,7 @@ def test_the_first_of_two_rows_for_one_recipient_counts(write: Write) -> None:
         ("", "must name the columns"),
         ("recipient_id,address\n", "missing: zone"),
         ("recipient_id,address,zone,zone\n", "each once"),
+        ("recipient_id,address,zone,\n", "with a name"),
         ('recipient_id,address,zone\n"ann,ann@mail.example,\n', "quote"),
     ],
 )
@@ -116,5 +130,49 @@ def test_what_is_counted_is_by_provider(write: Write) -> None:
     path = write(
         "recipient_id,address,zone\na,a@googlemail.com,\nb,b@GMAIL.com,\nc,c@hotmail.com,\nd,d@x.example,\n,,\n"
     )
-    result = recipients.check(path, PROVIDERS)
-    assert (result.good, result.refused) == ({"gmail": 2, "outlook": 1, "other": 1}, 1)
+    done: list[int] = []
+    result = recipients.check(path, PROVIDERS, done.append)
+    assert result.good == {"gmail": 2, "outlook": 1, "other": 1}
+    assert result.refused == {"no recipient_id": 1}
+    assert done == [path.stat().st_size]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "o'brien+tag@mail.example",
+        "a@b.example",
+        "first.last@sub.mail-1.example",
+        "x@xn--bcher-kva.example",
+        f"{'a' * 64}@{'b' * 63}.example",
+        "a=b/c@1and1.example",
+    ],
+)
+def test_addresses_that_relays_take_are_taken(write: Write, address: str) -> None:
+    (row,) = read(write(f"recipient_id,address,zone\nann,{address},\n"))
+    assert isinstance(row, Recipient)
+    assert row.contact.address == address
+
+
+def test_an_attribute_may_be_of_any_script_and_hold_a_no_break_space(write: Write) -> None:
+    (row,) = read(write("recipient_id,address,zone,first_name\nann,a@b.example,,Зоя\u00a0М.\n"))
+    assert isinstance(row, Recipient)
+    assert row.contact.attributes == {"first_name": "Зоя\u00a0М."}
+
+
+@pytest.mark.parametrize(
+    ("domain", "provider"),
+    [
+        ("googlemail.com", "gmail"),
+        ("gmail.example", "gmail"),
+        ("yahoo.example", "yahoo"),
+        ("live.com", "outlook"),
+        ("outlook.example", "outlook"),
+        ("me.com", "apple"),
+        ("apple.example", "apple"),
+        ("mail.example", "other"),
+        ("gmail.com.example", "other"),
+    ],
+)
+def test_a_domain_belongs_to_its_provider(domain: str, provider: str) -> None:
+    assert PROVIDERS.of(domain) == provider

@@ -1,0 +1,137 @@
+"""Every process killed at random moments under load: what is left is what the topics and the journal say."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+import infra
+from infra.embedded import ClickHouseServer, SandboxServer
+from infra.embedded.process import find, read_child
+from schemas import policy, topics
+from schemas.dispatch import State
+from streams.recording import progress
+from streams.replay import completejourney, session
+from tests.support import mail, record, whole
+from tests.support import stack as stacks
+from tests.support.pipeline import decoded, differences
+from tests.support.stack import Stack
+
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.faults]
+
+ROLES = ("decide", "deliver", "record")
+SERVERS = {"clickhouse": ClickHouseServer, "sandbox": SandboxServer}
+SPEED = 1200.0
+START = whole.BEGIN + timedelta(hours=12)
+# A send for every purchase, at almost any hour, and lanes that are never empty.
+_CAMPAIGN = """\
+number = 3
+name = "post_purchase"
+version = 1
+doc = "For tests: every purchase."
+trigger = { event = "purchase" }
+template = "post_purchase"
+cooldown = "1 h"
+expiry = "4 h"
+"""
+_CONTACT = """\
+cap = 6
+cap_window = "2 h"
+quiet_from = "03:00"
+quiet_to = "04:00"
+default_zone = "America/New_York"
+"""
+
+
+def _eager(folder: Path) -> Path:
+    place = folder / "policy"
+    shutil.copytree(Path(infra.__file__).parent / "policy", place)
+    (place / "campaigns" / "post_purchase.toml").write_text(_CAMPAIGN)
+    (place / "contact.toml").write_text(_CONTACT)
+    (place / "lanes.toml").write_text('[default]\nrate = "30/hr"\nconnections = 2\n')
+    return place
+
+
+def _kill(stack: Stack, what: str, workers: dict[str, object]) -> None:
+    """Kill a role's worker or a server, and start it again."""
+    if what in ROLES:
+        child = stack.children[int(str(workers[what]))]
+        child.kill()
+        child.wait()
+        stack.start_worker(what)
+        workers[what] = len(stack.children) - 1
+        return
+    recorded = read_child(stack.settings.state_dir / what / "server.json")
+    process = find(recorded) if recorded else None
+    assert process is not None, what
+    process.kill()
+    process.wait()
+    SERVERS[what](stack.settings.state_dir).up()
+
+
+def _assert_kills_lose_nothing(folder: Path, each: int, apart: float, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - moments of a test, not secrets
+    place = _eager(folder)
+    kills = [*ROLES, *SERVERS] * each
+    chance.shuffle(kills)
+    hours = round((len(kills) * apart + 8) * SPEED / 3600)
+    with whole.running(folder, 2469, 1 + hours // 24) as (stack, house):
+        stack.environment["OPPORTUNE_POLICY_DIR"] = str(place)
+        end = START + timedelta(hours=hours)
+        events = completejourney.people(START, end, None) + completejourney.events(START, end, None)
+        workers: dict[str, object] = {}
+        for role in ROLES:
+            stack.start_worker(role)
+            workers[role] = len(stack.children) - 1
+        living = Thread(
+            target=session.live, args=(stack.client, events, START, end, SPEED, lambda _: None), daemon=True
+        )
+        living.start()
+        mail.await_until("mail", lambda: len(mail.received(stack)) > 3)
+        for what in kills:
+            time.sleep(apart * (0.5 + chance.random()))
+            _kill(stack, what, workers)
+        living.join(stacks.PATIENCE_S)
+        assert not living.is_alive()
+        stacks.await_quiet(stack)
+        mail.await_until("the last outcome", lambda: State.CLAIMED not in mail.states(stack).values())
+        recorder = stack.children[int(str(workers["record"]))]
+        for role in ("deliver", "decide"):
+            stack.children[int(str(workers[role]))].terminate()
+            assert stack.children[int(str(workers[role]))].wait(60) == 0
+        record.await_landed(stack, recorder)
+
+        rules = policy.load(place)
+        assert differences(stack.client, rules, whole.PARTITIONS) == []
+        audit = decoded(stack.client, topics.AUDIT.name, whole.PARTITIONS)
+        decided = [a["body"]["decision_id"] for a in audit if "campaign_version" in a["body"]]
+        assert [d for d, count in Counter(decided).items() if count > 1] == []
+        assert progress.behind(stack.client) == 0
+        assert len(mail.mails(stack)) > 3 * len(kills), "there was mail all the time"
+        assert max(mail.mails(stack).values()) == 1
+        reconciled = stack.run("reconcile")
+        assert reconciled.returncode == 0, reconciled.stdout + reconciled.stderr
+        client = house.connect()
+        for table in ("decision", "delivery", "cut"):
+            ask = f"SELECT count(), uniqExact(topic, partition, offset) FROM opportune.{table}"  # noqa: S608 - ours
+            counts = client.execute(ask)
+            assert counts[0][0] == counts[0][1] > 0
+        client.close()
+
+
+@pytest.mark.timeout(400)
+def test_one_kill_of_each_process_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    _assert_kills_lose_nothing(tmp_path, each=1, apart=3.0, seed=1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_five_kills_of_each_process_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    _assert_kills_lose_nothing(tmp_path, each=5, apart=3.0, seed=2)

@@ -1,0 +1,52 @@
+"""Everything at once: servers, vault, people with addresses, and all three roles."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from infra.embedded import SandboxServer
+from sinks.vault.sqlite import SqliteVault
+from streams.engine.control import Clock
+from streams.replay import completejourney, session
+from streams.warehouse import Warehouse
+from tests.support import record
+from tests.support import stack as stacks
+from tests.support.stack import Stack, set_clock
+
+BEGIN = datetime(2017, 1, 1, tzinfo=UTC)
+PARTITIONS = 4
+
+
+@contextmanager
+def running(folder: Path, households: int, days: int) -> Iterator[tuple[Stack, Warehouse]]:
+    """All servers, and a vault with the people of the first days, imported by the command."""
+    with stacks.running(folder, PARTITIONS) as stack, record.clickhouse(stack) as house:
+        sandbox = SandboxServer(stack.settings.state_dir)
+        sandbox.up()
+        try:
+            SqliteVault.create(stack.settings.vault_path, stack.settings.vault_key_path).close()
+            set_clock(stack, Clock("scaled", round(BEGIN.timestamp() * 1000), 0, 0.0))
+            file = folder / "people.csv"
+            people = completejourney.contacts(BEGIN, BEGIN + timedelta(days=days), households)
+            with file.open("w", newline="") as out:
+                writer = csv.DictWriter(out, people[0].keys())
+                writer.writeheader()
+                writer.writerows(people)
+            imported = stack.run("recipients", "import", str(file))
+            file.unlink()
+            assert imported.returncode == 0, imported.stdout + imported.stderr
+            yield stack, house
+        finally:
+            stack.end()
+            sandbox.down()
+
+
+def live(stack: Stack, start: datetime, hours: int, speed: float, households: int) -> None:
+    """Live through some hours of the shopping, in the foreground; then the clock stands."""
+    end = start + timedelta(hours=hours)
+    events = completejourney.events(start, end, households)
+    session.live(stack.client, events, start, end, speed, lambda _: None)
