@@ -1,9 +1,10 @@
 """A mail server that keeps what it is sent and relays nothing: the child behind `infra.embedded.sandbox`.
 
-    python -m infra.embedded.smtp_sandbox FOLDER --port N
+    python -m infra.embedded.smtp_sandbox FOLDER --port N [--host ADDRESS]
 
-It listens on loopback only. What it answers stands in `FOLDER/script.toml` (see `sandbox_script`), which is
-read again when it changes. What it takes is, before the 250, durably in
+It listens on loopback, unless it is told an address: in a container, on a network that only DELIVER shares.
+What it answers stands in `FOLDER/script.toml` (see `sandbox_script`), which is read again when it changes.
+What it takes is, before the 250, durably in
 
     FOLDER/mail/<first two characters of the dispatch id>/<dispatch id>.<n>.eml
 
@@ -241,7 +242,7 @@ def hang_up(server: SMTP) -> NoReturn:
     raise asyncio.CancelledError
 
 
-async def serve(folder: Path, port: int) -> None:
+async def serve(folder: Path, host: str, port: int) -> None:
     """Take mail until SIGTERM or SIGINT.
 
     Raises
@@ -271,7 +272,7 @@ async def serve(folder: Path, port: int) -> None:
         sessions.add(made)
         return made
 
-    server = await loop.create_server(session, HOST, port)
+    server = await loop.create_server(session, host, port)
     log.info("listening on %s:%d", *server.sockets[0].getsockname()[:2])
     await ended.wait()
     server.close()
@@ -288,14 +289,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.embedded.smtp_sandbox", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folder", type=Path, help="where script.toml is read and mail is kept")
-    parser.add_argument("--port", type=int, required=True, help="port on loopback")
+    parser.add_argument("--host", default=HOST, help="address to listen on, loopback by default")
+    parser.add_argument("--port", type=int, required=True, help="port to listen on")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("mail.log").setLevel(logging.WARNING)  # at INFO it writes every address
     # A client that hangs up is what this server is for: not worth a stack trace.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
-        asyncio.run(serve(options.folder, options.port))
+        asyncio.run(serve(options.folder, options.host, options.port))
     except ScriptError as error:
         print(f"{error}: correct it, or delete the file to accept everything", file=sys.stderr)
         return 2

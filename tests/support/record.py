@@ -6,7 +6,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from infra.embedded import ClickHouseServer
@@ -15,6 +15,7 @@ from streams import reading, warehouse
 from streams.engine.cut import Out
 from streams.recording import progress
 from streams.warehouse import Warehouse
+from tests.support import containers
 from tests.support.stack import PATIENCE_S, Stack
 
 AT = 1_486_000_000_000  # 2017-02-02
@@ -26,15 +27,19 @@ VIEWS = (
 
 @contextmanager
 def clickhouse(stack: Stack) -> Iterator[Warehouse]:
-    """A fresh ClickHouse in the stack's folder, with its tables, stopped at the end."""
-    server = ClickHouseServer(stack.settings.state_dir)
-    server.up()
-    try:
+    """A fresh ClickHouse, in the stack's folder or in a container, with its tables, stopped at the end."""
+    with ExitStack() as ending:
+        if containers.chosen():
+            address = ending.enter_context(containers.clickhouse())
+            stack.environment["OPPORTUNE_CLICKHOUSE"] = address
+            stack.settings = stack.settings.model_copy(update={"clickhouse": address})
+        else:
+            server = ClickHouseServer(stack.settings.state_dir)
+            ending.callback(server.down)
+            server.up()
         house = warehouse.connect(stack.settings)
         house.migrate()
         yield house
-    finally:
-        server.down()
 
 
 def await_landed(stack: Stack, recorder: subprocess.Popen[bytes]) -> None:
