@@ -24,17 +24,29 @@ class Story:
     def state(self) -> str:
         """Word for how it stands.
 
-        It is withheld, pending, deferred, released, recorded (of loaded history: released and done), or
-        closed with its reason; a withdrawal after release is `recalled`.
+        It is withheld, pending, deferred, released, recorded (of loaded history: released and done), what
+        DELIVER says that became of it, or closed with its reason; a withdrawal after release is `recalled`.
+        Repeated commands, and the bare record of historic ones, change nothing.
         """
-        if not self.steps:
-            return (
-                str(self.decision["body"]["outcome"]).replace("scheduled", "pending") if self.decision else ""
-            )
-        body = self.steps[-1]["body"]
+        moves = [step for step in self.steps if step["body"].get("kind") not in ("history", "duplicate")]
+        if not moves and self.decision is not None:
+            return str(self.decision["body"]["outcome"]).replace("scheduled", "pending")
+        if not moves:
+            return "recorded" if any(step["body"]["kind"] == "history" for step in self.steps) else "repeated"
+        body = moves[-1]["body"]
+        if kind_of(body) == "delivery":
+            return str(body["kind"])
         if kind_of(body) == "closure":
             return "recalled" if body["reason"] == Reason.WITHDRAWN else str(body["reason"])
         return "recorded" if body["outcome"] == "released" and body["history"] else str(body["outcome"])
+
+    def waits(self) -> Record | None:
+        """The release of a message that DELIVER has and that has not ended; None if there is none."""
+        at_delivery = self.steps and kind_of(self.steps[-1]["body"]) == "delivery"
+        if self.state != "released" and not (self.state == "deferred" and at_delivery):
+            return None
+        released = (step for step in self.steps if step["body"].get("outcome") == "released")
+        return next(released, None)
 
 
 @dataclass
@@ -48,7 +60,9 @@ class History:
 
 
 def kind_of(body: Record) -> str:
-    """Which of the five bodies of audit.records this is; each has a field that no other has."""
+    """Which of the six bodies of audit.records this is; each has a field that no other has."""
+    if "delivery_event_id" in body:
+        return "delivery"
     if "cause" in body and "gates" in body:
         return "decision"
     if "outcome" in body:

@@ -5,16 +5,22 @@ of records; offsets are only compared, never subtracted, since transaction marke
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from schemas import topics
-from streams.facts import Facts, Place
+from streams.facts import Facts
+from streams.reconciling import dispatches, mail, recorded
+from streams.reconciling.cuts import Cuts, against_audit, check_order, listed
+from streams.reconciling.deliveries import Place
+from streams.reconciling.dispatches import Commands
+from streams.reconciling.mail import Mail
+from streams.reconciling.recorded import Spot, Sums, Table
 
-_NONE: Final[Counter[str]] = Counter()
 FATES: Final = ("no_trigger", "decided", "filtered", "dead_lettered", "rekeyed")
 
 
@@ -71,16 +77,34 @@ class Decisions:
 
 @dataclass
 class Report:
-    """What was counted, what does not agree, and what could not be checked."""
+    """What was counted, what does not agree, and what could not be checked.
+
+    `mail` and `tables` are None and empty where the sandbox and ClickHouse were not compared.
+    """
 
     flows: list[Flow] = field(default_factory=list)
     decisions: list[Decisions] = field(default_factory=list)
+    commands: list[Commands] = field(default_factory=list)
+    mail: Mail | None = None
+    tables: list[Table] = field(default_factory=list)
     discrepancies: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def compare(facts: Facts) -> Report:
-    """Count and compare. Pure."""
+def compare(
+    facts: Facts, at_least_once: Collection[str] = (), rows: Mapping[Spot, Sums] | None = None
+) -> Report:
+    """Count and compare. Pure.
+
+    Parameters
+    ----------
+    facts
+        What the topics say.
+    at_least_once
+        Campaigns that may send one dispatch twice.
+    rows
+        What ClickHouse holds of the facts' `recorded`.
+    """
     report = Report(notes=list(_retention(facts)))
     for partition in sorted(facts.journal):
         report.discrepancies += _journal(facts, partition)
@@ -93,6 +117,14 @@ def compare(facts: Facts) -> Report:
         report.discrepancies += found
     report.discrepancies += _unjournalled(facts)
     report.discrepancies += _identities(facts)
+    report.commands, found = dispatches.compare(facts)
+    report.discrepancies += found
+    if facts.mails is not None:
+        report.mail, found = mail.compare(facts.mails, facts.deliver, facts.begins, at_least_once)
+        report.discrepancies += found
+    if facts.recorded is not None and rows is not None:
+        report.tables, found = recorded.compare(facts.recorded, rows)
+        report.discrepancies += found
     return report
 
 
@@ -100,6 +132,7 @@ def _retention(facts: Facts) -> Iterator[str]:
     """Tell what cannot be checked, since the topics do not go back so far."""
     what = {
         topics.JOURNAL.name: "earlier cuts are not counted",
+        topics.DELIVER_JOURNAL.name: "DELIVER's earlier cuts are not counted",
         topics.AUDIT.name: "earlier cuts' decisions are not counted",
         topics.DEAD_LETTERS.name: "earlier cuts' dead letters are the journal's word alone",
         topics.COMMANDS.name: "commands missing before that go unnoticed, and are taken from the audit trail",
@@ -118,66 +151,37 @@ def _journal(facts: Facts, partition: int) -> Iterator[str]:
     """Check that the journal agrees with itself."""
     where = f"{topics.JOURNAL.name} partition {partition}"
     entries = facts.journal[partition]
-    if entries[0].number != 1 and (topics.JOURNAL.name, partition) not in facts.begins:
-        yield f"{where} begins with cut {entries[0].number}, not with 1"
-    reached: dict[str, int] = {}
-    for place, entry in enumerate(entries):
-        here = f"{where}, cut {entry.number}"
-        if entry.partition != partition:
-            yield f"{here}: it says that it is of partition {entry.partition}"
-        for tally in entry.topics:
-            if tally.next_offset < reached.get(tally.topic, 0):
-                yield f"{here}: {tally.topic} goes back from {reached[tally.topic]} to {tally.next_offset}"
-            reached[tally.topic] = tally.next_offset
-            fates = sum(getattr(tally, name) for name in FATES)
-            if fates != tally.consumed:
-                yield f"{here}: {tally.topic} has {tally.consumed} records consumed, but fates of {fates}"
-        if place == 0:
-            continue
-        before = entries[place - 1]
-        if entry.number != before.number + 1:
-            yield f"{here}: follows cut {before.number}"
-        if entry.now < before.now:
-            yield f"{here}: its time goes back from {before.now} to {entry.now}"
+    begun = (topics.JOURNAL.name, partition) in facts.begins
+    yield from check_order(topics.JOURNAL.name, partition, entries, FATES, begun)
+    for before, entry in pairwise(entries):
         figures = entry.figures
         ended = figures["withheld"] + figures["released"] + figures["dropped"]
         pending = before.figures["pending"] + figures["decided"] - ended
         if figures["pending"] != pending:
-            yield f"{here}: {figures['pending']} sends wait, but {pending} do by what came and went"
+            yield (
+                f"{where}, cut {entry.number}: {figures['pending']} sends wait, "
+                f"but {pending} do by what came and went"
+            )
 
 
 def _flow(facts: Facts, place: Place) -> tuple[Flow, list[str]]:
     """Count one source topic's partition cut by cut; the cuts whose records are all still there."""
     topic, partition = place
-    entries = facts.journal[partition]
-    numbers = np.array([entry.number for entry in entries])
-    tallies = [next((t for t in entry.topics if t.topic == topic), None) for entry in entries]
-    ends = np.maximum.accumulate(np.array([tally.next_offset if tally else 0 for tally in tallies], np.int64))
-    whole = np.ones(len(entries), np.bool_)
-    if entries[0].number != 1:
-        whole[0] = False  # where it began stands in an entry that is gone
-    whole &= np.concatenate([[0], ends[:-1]]) >= facts.begins.get(place, 0)
-
-    def journal(name: str) -> np.ndarray:
-        return np.array([getattr(tally, name) if tally else 0 for tally in tallies], np.int64)
-
-    def found(offsets: Iterable[int]) -> np.ndarray:
-        cut = np.searchsorted(ends, np.fromiter(offsets, np.int64), side="right")
-        return np.bincount(cut, minlength=len(ends) + 1)[: len(ends)]
-
+    cuts = Cuts.of(facts.journal[partition], topic, facts.begins.get(place, 0))
+    whole = cuts.whole
     witnesses = (
         ("consumed", "records", facts.sources.get(place, ()), whole),
         (
             "decided",
             "records with decisions in the audit trail",
             facts.causes.get(place, ()),
-            whole & (numbers > facts.after(topics.AUDIT.name, partition)),
+            whole & (cuts.numbers > facts.after(topics.AUDIT.name, partition)),
         ),
         (
             "dead_lettered",
             "dead letters",
             facts.letters.get(place, []),
-            whole & (numbers > facts.after(topics.DEAD_LETTERS.name, partition)),
+            whole & (cuts.numbers > facts.after(topics.DEAD_LETTERS.name, partition)),
         ),
         (
             "rekeyed",
@@ -186,22 +190,16 @@ def _flow(facts: Facts, place: Place) -> tuple[Flow, list[str]]:
             whole & (not any(name == topic for name, _ in facts.begins)),
         ),
     )
-    flow, off = Flow(topic, partition, int(ends[-1])), []
+    flow = Flow(topic, partition, int(cuts.ends[-1]))
+    off: list[str] = []
     for name in ("consumed", *FATES, "late"):
-        setattr(flow, name, int(journal(name)[whole].sum()))
+        setattr(flow, name, int(cuts.said(name)[whole].sum()))
     for name, what, offsets, checked in witnesses:
-        said, seen = journal(name), found(offsets)
+        seen = cuts.found(offsets)
         # Where the other witness is gone, the journal's word stands.
-        count = int(np.where(checked, seen, said)[whole].sum())
+        count = int(np.where(checked, seen, cuts.said(name))[whole].sum())
         setattr(flow, name if name == "consumed" else f"found_{name}", count)
-        wrong = np.flatnonzero(checked & (said != seen))
-        if len(wrong):
-            cut = wrong[0]
-            off.append(
-                f"{topic} partition {partition}: the journal says {said[checked].sum()} {name}, there are "
-                f"{seen[checked].sum()} {what}; {len(wrong)} cuts differ, first cut {numbers[cut]} "
-                f"({said[cut]} and {seen[cut]})"
-            )
+        off += cuts.differ(f"{topic} partition {partition}", name, what, seen, checked)
     return flow, off
 
 
@@ -226,27 +224,18 @@ def _decisions(facts: Facts, partition: int) -> tuple[Decisions, list[str]]:
                 result.withheld_at_release[end.withheld] += 1
             else:
                 result.commands += decision_id in facts.commands or not facts.surely_kept(end)
-    off = list(_audit_per_cut(facts, partition, after))
+    off = list(
+        against_audit(
+            f"{topics.AUDIT.name} partition {partition}",
+            [entry for entry in entries if entry.number > after],
+            ("decided", "withheld", "released", "dropped"),
+            facts.said.get(partition, {}),
+        )
+    )
     if missing := result.missing():
         gone = "went nowhere" if missing > 0 else "went somewhere that were never made"
         off.append(f"decisions of partition {partition}: {abs(missing)} {gone}")
     return result, off
-
-
-def _audit_per_cut(facts: Facts, partition: int, after: int) -> Iterator[str]:
-    """Compare the journal's figures of decisions with the audit records of each cut."""
-    entries = [entry for entry in facts.journal[partition] if entry.number > after]
-    trail = facts.said.get(partition, {})
-    for name in ("decided", "withheld", "released", "dropped"):
-        pairs = [(e.number, e.figures[name], trail.get(e.number, _NONE)[name]) for e in entries]
-        wrong = [pair for pair in pairs if pair[1] != pair[2]]
-        if wrong:
-            cut, said, seen = wrong[0]
-            sums = sum(pair[1] for pair in pairs), sum(pair[2] for pair in pairs)
-            yield (
-                f"{topics.AUDIT.name} partition {partition}: the journal says {sums[0]} {name}, "
-                f"the audit trail {sums[1]}; {len(wrong)} cuts differ, first cut {cut} ({said} and {seen})"
-            )
 
 
 def _unjournalled(facts: Facts) -> Iterator[str]:
@@ -264,25 +253,20 @@ def _identities(facts: Facts) -> Iterator[str]:
         ("was released or withheld at release more than once", facts.ended),
         ("has a command more than once", facts.commands),
     ):
-        yield from _listed(what, [i for i, count in counted.items() if count > 1])
+        yield from listed("decision", what, [i for i, count in counted.items() if count > 1])
     # A command or a release may be of a decision that retention has deleted.
     if not any(topic == topics.AUDIT.name for topic, _ in facts.begins):
-        yield from _listed("has a command, but no release", facts.commands.keys() - facts.released())
-        yield from _listed("came due, but was never decided", facts.ends.keys() - facts.decisions.keys())
+        yield from listed(
+            "decision", "has a command, but no release", facts.commands.keys() - facts.released()
+        )
+        yield from listed(
+            "decision", "came due, but was never decided", facts.ends.keys() - facts.decisions.keys()
+        )
     held = {i for i, decision in facts.decisions.items() if decision.withheld is not None}
-    yield from _listed("was withheld, but came due", held & facts.ends.keys())
+    yield from listed("decision", "was withheld, but came due", held & facts.ends.keys())
     lost = [
         i
         for i in facts.released() - facts.commands.keys()
         if facts.surely_kept(facts.ends[i]) and facts.within_journal(facts.ends[i])
     ]
-    yield from _listed("was released, but has no command", lost)
-
-
-def _listed(text: str, found: Iterable[str], most: int = 5) -> Iterator[str]:
-    """Tell of each decision in a line, and of those that are too many to list in one."""
-    decisions = sorted(found)
-    for decision_id in decisions[:most]:
-        yield f"decision {decision_id} {text}"
-    if len(decisions) > most:
-        yield f"… and {len(decisions) - most} more: {text}"
+    yield from listed("decision", "was released, but has no command", lost)

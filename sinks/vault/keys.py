@@ -33,7 +33,7 @@ class Cipher:
         """Open what `seal` gave. Raises `WrongKey` for another key or name, or changed bytes."""
         try:
             return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: cut so short that not even the nonce is whole
             raise WrongKey(
                 "a contact does not open: the vault was changed from outside, or its key is another"
             ) from None
@@ -44,23 +44,41 @@ class MasterKey(Cipher):
 
     def __init__(self, key: bytes) -> None:
         super().__init__(key)
+        self._key = key
         self.id = hashlib.sha256(b"opportune vault key id" + key).hexdigest()[:16]
 
     @classmethod
-    def create(cls, path: Path) -> "MasterKey":
-        """Make a key in a new file that only its owner reads. Raises `VaultExists`."""
-        key = AESGCM.generate_key(8 * _KEY_BYTES)
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def generate(cls) -> "MasterKey":
+        """A new key, in memory alone."""
+        return cls(AESGCM.generate_key(8 * _KEY_BYTES))
+
+    def save(self, path: Path) -> None:
+        """Write the key, durably, to a new file that only its owner reads.
+
+        Raises
+        ------
+        VaultExists
+            There is a file; it is left as it is.
+        KeyRefused
+            The folder cannot be written to.
+        """
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w") as file:
+                file.write(_HEAD + base64.b64encode(self._key).decode() + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(path.parent)
         except FileExistsError:
-            raise VaultExists(f"{path} exists: a key is never overwritten, its vault needs it") from None
-        with os.fdopen(handle, "w") as file:
-            file.write(_HEAD + base64.b64encode(key).decode() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        sync_folder(path.parent)
-        return cls(key)
+            raise VaultExists(
+                f"{path} exists: a key is never overwritten, its vault and backups need it; move it away, or "
+                "set another vault_key"
+            ) from None
+        except OSError as error:
+            raise KeyRefused(
+                f"{path} cannot be written: {error.strerror}; make its folder writable"
+            ) from error
 
     @classmethod
     def load(cls, path: Path) -> "MasterKey":
@@ -68,8 +86,13 @@ class MasterKey(Cipher):
         try:
             mode = path.stat().st_mode
             text = path.read_text()
+        except FileNotFoundError:
+            raise KeyRefused(
+                f"no master key at {path}; put the vault's key there, or set vault_key; only for a new vault "
+                "does `opportune vault init` make one"
+            ) from None
         except OSError as error:
-            raise KeyRefused(f"{path}: {error.strerror}; `opportune vault init` makes a key") from error
+            raise KeyRefused(f"{path} cannot be read: {error.strerror}; only its owner may") from error
         except UnicodeDecodeError as error:
             raise KeyRefused(f"{path} is no key file of a vault") from error
         if mode & (stat.S_IRWXG | stat.S_IRWXO):

@@ -5,15 +5,16 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from sinks.vault import Contact, VaultExists, VaultMissing, VaultUnusable, WrongKey
+from sinks.vault import Contact, KeyRefused, VaultExists, VaultMissing, VaultUnusable, WrongKey
 from sinks.vault.keys import Cipher, MasterKey, new_data_key, sync_folder
 
 _BATCH: Final = 500
 _BUSY_S: Final = 30.0
+_KEY_ID: Final = "key_id"
 _CHECK: Final = "check"
 _TABLES: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -40,24 +41,34 @@ class SqliteVault:
         self.path, self._key_path = path, key_path
         self._lock = threading.Lock()
         self._db = _connect(path)
-        with self._used():
-            self._master = self._open_key()
+        try:
+            with self._used() as db:
+                self._master = _key_of(db, path, key_path)
+        except BaseException:
+            self._db.close()
+            raise
 
     @classmethod
     def create(cls, path: Path, key_path: Path) -> "SqliteVault":
-        """Make an empty vault and its key. Raises `VaultExists` if either is there."""
+        """Make an empty vault and its key.
+
+        Raises
+        ------
+        VaultExists
+            One of them is there; it is left as it is.
+        KeyRefused, VaultUnusable
+            The key or the vault cannot be written.
+        """
         if path.exists():
             raise VaultExists(f"{path} exists: a vault is never overwritten")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        master = MasterKey.create(key_path)
+        master = MasterKey.generate()
+        master.save(key_path)
         part = path.with_name(f".{path.name}.part")  # a crash leaves no vault without its key's name in it
-        part.unlink(missing_ok=True)
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL, 0o600))
-        db = _connect(part)
-        with _translated(part):
+        _remove(part)
+        _new_file(part)
+        with _translated(part), closing(_connect(part)) as db:
             db.executescript(_TABLES)
             _write_key_check(db, master)
-        db.close()
         part.rename(path)
         sync_folder(path.parent)
         return cls(path, key_path)
@@ -88,8 +99,9 @@ class SqliteVault:
                     f"SELECT recipient_id, wrapped, sealed FROM contact WHERE recipient_id IN ({marks})",  # noqa: S608 - only marks
                     some,
                 ).fetchall()
+                master = self._master  # of these rows; another thread may take up a newer one
             for name, wrapped, sealed in rows:
-                address, attributes = json.loads(Cipher(self._master.open(name, wrapped)).open(name, sealed))
+                address, attributes = json.loads(Cipher(master.open(name, wrapped)).open(name, sealed))
                 found[name] = Contact(name, address, attributes)
         return found
 
@@ -101,7 +113,7 @@ class SqliteVault:
                 marks = ",".join("?" * len(some))
                 erased += db.execute(f"DELETE FROM contact WHERE recipient_id IN ({marks})", some).rowcount  # noqa: S608 - only marks
         with self._used() as db:
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still holds what was deleted
+            self._forget_log(db)
         return erased
 
     def count(self) -> int:
@@ -112,36 +124,55 @@ class SqliteVault:
     def rotate(self) -> str:
         """Wrap every data key by a new master key, which replaces the one in the key file; returns its id.
 
-        The new key is first written beside the old one, `….new`; then all keys are wrapped anew in one
-        transaction; then the file takes its name. After a crash the vault's own note says which key holds,
-        and opening it takes the `….new` file into use, or passes it over.
+        All of it happens under the vault's write lock, so that two rotations follow one another. A crash
+
+        - before the commit leaves `KEY.<id>.new`, which no vault names: the old key holds, the next rotation
+          removes that file;
+        - after the commit, before the rename leaves a vault that names the key of `KEY.<id>.new`, and the old
+          key still in KEY: whoever uses the vault next finds the file by that name and renames it to KEY;
+        - after the rename leaves nothing to do.
+
+        Raises
+        ------
+        KeyRefused
+            The key's folder cannot be written to. If that was so only at the rename, the new key holds.
+        VaultError
+            As `Vault.put_many`. The old key holds.
         """
-        new_path = _beside(self._key_path)
-        new_path.unlink(missing_ok=True)
-        new = MasterKey.create(new_path)
         with self._transaction("BEGIN IMMEDIATE") as db:
-            for name, wrapped in db.execute("SELECT recipient_id, wrapped FROM contact").fetchall():
-                again = new.seal(name, self._master.open(name, wrapped))
-                db.execute("UPDATE contact SET wrapped = ? WHERE recipient_id = ?", (again, name))
+            self._take_into_use(self._master)  # or the next line would remove it
+            for unused in self._key_path.parent.glob(_beside(self._key_path, "*").name):
+                unused.unlink()
+            new = MasterKey.generate()
+            new.save(_beside(self._key_path, new.id))
+            for some in _wrapped(db):
+                again = [(new.seal(name, self._master.open(name, key)), name) for name, key in some]
+                db.executemany("UPDATE contact SET wrapped = ? WHERE recipient_id = ?", again)
             _write_key_check(db, new)
-        self._take_into_use(new_path)
         self._master = new
+        self._take_into_use(new)
+        with self._used() as db:  # or the old key would still open what the log holds
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return new.id
 
     def backup(self, to: Path) -> None:
         """Copy the vault, as of one moment, to a new file that only its owner reads. The key is not in it.
 
-        Raises `VaultExists`.
+        Raises
+        ------
+        VaultExists
+            There is a file already.
+        VaultUnusable
+            It cannot be written; nothing is left of it.
         """
+        _new_file(to)
         try:
-            os.close(os.open(to, os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError:
-            raise VaultExists(f"{to} exists; name a new file") from None
-        copy = sqlite3.connect(to)
-        with _translated(to), self._used() as db:
-            db.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")
-        copy.close()
+            with _translated(to), closing(sqlite3.connect(to)) as copy, self._used() as db:
+                db.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")  # one file, whole by itself
+        except BaseException:
+            to.unlink()
+            raise
         sync_folder(to.absolute().parent)
 
     def close(self) -> None:
@@ -159,107 +190,154 @@ class SqliteVault:
         with self._used() as db:
             db.execute(begin)
             try:
-                self._follow_rotation()
+                if _named(db, self.path).get(_KEY_ID) != self._master.id:  # rotated by another process
+                    self._master = _key_of(db, self.path, self._key_path)
                 yield db
+                db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # where the disk is full, SQLite has rolled back itself
+                    db.execute("ROLLBACK")
                 raise
-            db.execute("COMMIT")
 
-    def _follow_rotation(self) -> None:
-        """Take up the key that another process has rotated to meanwhile."""
-        if self._noted() != self._master.id:
-            self._master = self._open_key()
-
-    def _noted(self) -> str:
-        row = self._db.execute("SELECT value FROM meta WHERE name = 'key_id'").fetchone()
-        if row is None:
-            raise VaultUnusable(f"{self.path} is no contact vault")
-        return str(row[0])
-
-    def _open_key(self) -> MasterKey:
-        """The key that the vault names: of its file, or the one that a crash left beside it."""
-        noted, new_path = self._noted(), _beside(self._key_path)
-        if new_path.exists():
-            new = MasterKey.load(new_path)
-            if new.id == noted:
-                self._take_into_use(new_path)
-                return new
-        master = MasterKey.load(self._key_path)
-        if master.id != noted:
-            raise WrongKey(
-                f"{self._key_path} is key {master.id}, {self.path} was sealed by key {noted}: find that file"
+    def _forget_log(self, db: sqlite3.Connection) -> None:
+        """Empty the write-ahead log, which still holds what was overwritten. Raises `VaultUnusable`."""
+        busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise VaultUnusable(
+                f"{self.path}: deleted, but a reader keeps the deleted bytes in the log; do it again"
             )
-        sealed = self._db.execute("SELECT value FROM meta WHERE name = ?", (_CHECK,)).fetchone()[0]
-        master.open(_CHECK, sealed)
-        return master
 
-    def _take_into_use(self, new_path: Path) -> None:
-        with suppress(FileNotFoundError):  # another process was quicker
-            new_path.replace(self._key_path)
-        sync_folder(self._key_path.parent)
+    def _take_into_use(self, key: MasterKey) -> None:
+        try:
+            _beside(self._key_path, key.id).replace(self._key_path)
+            sync_folder(self._key_path.parent)
+        except FileNotFoundError:
+            return  # it was before
+        except OSError as error:
+            raise KeyRefused(
+                f"{_beside(self._key_path, key.id)} is the vault's key now and cannot be renamed to "
+                f"{self._key_path}: {error.strerror}; do it by hand"
+            ) from error
 
 
 def restore(backup: Path, path: Path, key_path: Path, replace: bool) -> SqliteVault:
     """Put a backup in the vault's place, once it has proven whole and opens by the key.
+
+    A vault that is there is overwritten in one transaction of its own: a crash leaves the one or the other,
+    and processes that have it open go on with what was restored.
 
     Raises
     ------
     VaultExists
         There is a vault and it is not to be replaced.
     VaultMissing, VaultUnusable, KeyRefused, WrongKey
-        The backup is none, is damaged, or needs another key.
+        The backup is none, is damaged, or needs another key; or the vault there is too damaged to write to.
     """
     if path.exists() and not replace:
-        raise VaultExists(f"{path} exists; stop DELIVER and say --force to replace it")
-    part = path.with_name(f".{path.name}.restored")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in (part, *_logs(part)):
-        left.unlink(missing_ok=True)
+        raise VaultExists(f"{path} exists; say --force to replace it")
     if not backup.is_file():
         raise VaultMissing(f"{backup} is no file")
-    try:
-        source = _connect(backup)
-        with _translated(backup):
-            found = source.execute("PRAGMA integrity_check").fetchone()[0]
-            if found != "ok":
-                raise VaultUnusable(f"{backup} is damaged: {found}")
-            os.close(os.open(part, os.O_CREAT | os.O_EXCL, 0o600))
-            copy = sqlite3.connect(part)
-            source.backup(copy)
-            copy.close()
-        source.close()
-        SqliteVault(part, key_path).close()  # proves the key
-        for log in _logs(path):
-            log.unlink(missing_ok=True)
-        part.replace(path)
-        sync_folder(path.parent)
-    finally:
-        for left in (part, *_logs(part)):
-            left.unlink(missing_ok=True)
+    read_only = f"{backup.absolute().as_uri()}?mode=ro"
+    with _translated(backup), closing(sqlite3.connect(read_only, uri=True)) as source:
+        found = source.execute("PRAGMA integrity_check").fetchone()[0]
+        if found != "ok":
+            raise VaultUnusable(f"{backup} is damaged: {found}")
+        _key_of(source, backup, key_path)
+        if path.exists():
+            _overwrite(path, source)
+        else:
+            part = path.with_name(f".{path.name}.restored")
+            _remove(part)
+            _new_file(part)
+            with _translated(part), closing(sqlite3.connect(part)) as copy:
+                source.backup(copy)
+            part.rename(path)
+            sync_folder(path.parent)
     return SqliteVault(path, key_path)
+
+
+def _overwrite(path: Path, source: sqlite3.Connection) -> None:
+    try:
+        with _translated(path), closing(_connect(path)) as target:
+            source.backup(target)
+    except VaultUnusable as error:
+        raise VaultUnusable(f"{error}; move it away with its -wal and -shm, then restore") from error
+
+
+def _key_of(db: sqlite3.Connection, path: Path, key_path: Path) -> MasterKey:
+    """The key that a vault names: in its file, or in the one beside it that a crash left."""
+    before, named = None, _named(db, path)
+    while named != before:  # until it holds still: another process may be rotating
+        with suppress(OSError):  # not there as a rule, or the folder is not ours to write to
+            _beside(key_path, named[_KEY_ID]).replace(key_path)
+        master = MasterKey.load(key_path)
+        if master.id == named[_KEY_ID]:
+            master.open(_CHECK, named[_CHECK])
+            return master
+        before, named = named, _named(db, path)
+    raise WrongKey(
+        f"{key_path} is key {master.id}, {path} was sealed by key {named[_KEY_ID]}: find that file"
+    )
+
+
+def _named(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
+    """What a vault says of its key: the id, and something sealed by it."""
+    named = dict(db.execute("SELECT name, value FROM meta").fetchall())
+    if not {_KEY_ID, _CHECK} <= named.keys():
+        raise VaultUnusable(f"{path} is no contact vault")
+    return named
+
+
+def _wrapped(db: sqlite3.Connection) -> Iterator[list[tuple[str, bytes]]]:
+    """Every recipient's id and wrapped key, some at a time; they may be changed meanwhile."""
+    select, after = (
+        "SELECT recipient_id, wrapped FROM contact {} ORDER BY recipient_id LIMIT ?",
+        "WHERE recipient_id > ?",
+    )
+    some = db.execute(select.format(""), (_BATCH,)).fetchall()
+    while some:
+        yield some
+        some = db.execute(select.format(after), (some[-1][0], _BATCH)).fetchall()
+
+
+def _new_file(path: Path) -> None:
+    """Make an empty file that only its owner reads. Raises `VaultExists` or `VaultUnusable`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        if path.exists():
+            raise VaultExists(f"{path} exists; name a new file") from None
+        raise VaultUnusable(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _remove(part: Path) -> None:
+    """Remove what a crash may have left of an unfinished file."""
+    for left in (part, *(part.with_name(part.name + end) for end in ("-wal", "-shm", "-journal"))):
+        left.unlink(missing_ok=True)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     with _translated(path):
         db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA secure_delete = ON")
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA secure_delete = ON")
+        except BaseException:
+            db.close()
+            raise
     return db
 
 
 def _write_key_check(db: sqlite3.Connection, master: MasterKey) -> None:
-    db.execute("INSERT OR REPLACE INTO meta VALUES ('key_id', ?)", (master.id,))
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY_ID, master.id))
     db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_CHECK, master.seal(_CHECK, b"opportune")))
 
 
-def _beside(key_path: Path) -> Path:
-    return key_path.with_name(f"{key_path.name}.new")
-
-
-def _logs(path: Path) -> list[Path]:
-    return [path.with_name(path.name + end) for end in ("-wal", "-shm")]
+def _beside(key_path: Path, key_id: str) -> Path:
+    """Where a rotation keeps its new key until the vault names it; each key has a place of its own."""
+    return key_path.with_name(f"{key_path.name}.{key_id}.new")
 
 
 def _batches(names: Sequence[str]) -> Iterator[list[str]]:

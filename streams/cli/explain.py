@@ -11,12 +11,15 @@ from rich.text import Text
 
 from schemas.reasons import Reason
 from schemas.settings import Settings
-from streams import cluster, reading
+from streams import cluster, trail
 from streams.cli import show
+from streams.engine.control import Control, ControlReader
+from streams.engine.kafka import Client
 from streams.explain import History, Record, Story, history_of, kind_of
 
-# Gates print times as UTC milliseconds: thirteen digits from 2001 on, which no count of theirs reaches.
-_MILLIS: Final = re.compile(r"\b\d{13}\b")
+# Gates print times as UTC milliseconds: thirteen digits from 2001 on, which no count of theirs reaches. A
+# consent's version may, since many apps take the time for it.
+_MILLIS: Final = re.compile(r"(?<!version )\b\d{13}\b")
 _STYLE: Final = {
     "pending": "yellow",
     "deferred": "yellow",
@@ -27,7 +30,16 @@ _STYLE: Final = {
     "failed": "red",
     "unconfirmed": "red",
     "recalled": "red",
+    "delivered": "green",
+    "bounced": "red",
+    "expired": "red",
+    "unknown": "red",
+    "repeated": "dim",
 }
+
+_WORD_OF: Final = {"history": "recorded", "duplicate": "repeated"}
+_HASH_SHOWN: Final = 12
+_NOTHING_PAUSED: Final = Control()
 
 
 def explain(
@@ -40,15 +52,29 @@ def explain(
     """Explain why a recipient got a message, or did not: every decision, newest last.
 
     For each: what set it off; the segments the recipient was in and the features they read; each gate in the
-    order asked, with its figures; the hour that was chosen and the next best; and what became of it. Before
-    them, consent and segment changes. Reads the audit trail, as far back as it is kept.
+    order asked, with its figures; the hour that was chosen and the next best; and what became of it: when it
+    was released on which lane, each attempt to deliver it with the server's answer, and how it ended, or why
+    it still waits. Before them, consent and segment changes. Reads the audit trail as far back as it is kept:
+    from ClickHouse where one answers, else from Kafka; the last line says which.
     """
-    reader = reading.audit_reader(cluster.connect(Settings()))
-    history = history_of(recipient, reader.of_recipient(recipient))
+    settings = Settings()
+    client = cluster.connect(settings)
+    found = trail.of_recipient(client, settings, recipient)
+    history = history_of(recipient, found.reader.of_recipient(recipient))
     if json:
-        typer.echo(show.as_json(machine_form(history)))
+        typer.echo(show.as_json(machine_form(history) | {"read_from": found.source}))
         return
-    tell(show.console(), history, last)
+    console = show.console()
+    tell(console, history, last, _control(client))
+    console.print(Text(f"\nRead from {found.source}", "dim"))
+
+
+def _control(client: Client) -> Control:
+    reader = ControlReader(client)
+    try:
+        return reader.poll()
+    finally:
+        reader.close()
 
 
 def machine_form(history: History) -> dict[str, Any]:
@@ -57,8 +83,11 @@ def machine_form(history: History) -> dict[str, Any]:
     return {**asdict(history), "stories": stories}
 
 
-def tell(console: Console, history: History, last: int) -> None:
-    """Print a history, of decisions and segment changes only the last so many (0: all)."""
+def tell(console: Console, history: History, last: int, control: Control = _NOTHING_PAUSED) -> None:
+    """Print a history, of decisions and segment changes only the last so many (0: all).
+
+    `control` says what is paused, which is told of messages that wait.
+    """
     stories, transitions = history.stories[-last:], history.transitions[-last:]
     console.print(Text(f"Recipient {show.printable(history.recipient_id)}", "bold"))
     console.print(
@@ -74,7 +103,7 @@ def tell(console: Console, history: History, last: int) -> None:
         console.print(Text(f"\n{older} not shown (--last 0 shows all)", "dim"))
     for number, story in enumerate(stories, first):
         console.print()
-        _story(console, f"Decision {number} of {len(history.stories)}", story)
+        _story(console, f"Decision {number} of {len(history.stories)}", story, control)
     if not stories:
         console.print("\nNo campaign was ever triggered, so there was nothing to decide.")
 
@@ -106,7 +135,7 @@ def cause_line(cause: Record) -> str:
     return f"{cause['topic']} partition {cause['partition']} offset {cause['offset']}"
 
 
-def _story(console: Console, title: str, story: Story) -> None:
+def _story(console: Console, title: str, story: Story, control: Control) -> None:
     record, style = story.decision, _STYLE.get(story.state, "")
     head = [(title, "bold"), (": ", "bold"), (_campaign(story), "bold"), (" – ", ""), (story.state, style)]
     console.print(Rule(Text.assemble(*head), align="left", style="dim"))
@@ -114,7 +143,7 @@ def _story(console: Console, title: str, story: Story) -> None:
         show.field(console, "decided", "before the audit trail that is still there begins")
     else:
         _decision(console, record)
-    for place, line in enumerate(outcome_lines(story)):
+    for place, line in enumerate(outcome_lines(story, control)):
         show.field(console, "" if place else "then", line)
 
 
@@ -167,7 +196,7 @@ def hour_line(body: Record) -> str:
     return f"{line}; expires {show.moment(body['expires_at'])}"
 
 
-def outcome_lines(story: Story) -> list[Text]:
+def outcome_lines(story: Story, control: Control) -> list[Text]:
     """Tell what became of a decision, a line each step."""
     lines = []
     if story.decision is not None:
@@ -178,13 +207,55 @@ def outcome_lines(story: Story) -> list[Text]:
             lines.append(_step(at, "pending", f"since then, due {show.moment(body['due_at'])}"))
     for record in story.steps:
         lines += _after(record)
-    if story.state == "released":
-        lines.append(Text("not confirmed yet: delivery has reported nothing so far", "yellow"))
+    release = story.waits()
+    if release is not None:
+        lines.append(_waiting(release, control))
     return lines
+
+
+def _waiting(release: Record, control: Control) -> Text:
+    """Tell of a message that DELIVER has and that has not ended."""
+    campaign, lane = release["body"]["campaign"], release["body"]["lane"]
+    line = f"not confirmed yet: waits on lane {lane} since {show.moment(release['at'])}"
+    if control.holds(campaign, lane):
+        names = {"everything": control.paused, f"campaign {campaign}": campaign in control.paused_campaigns}
+        names[f"lane {lane}"] = lane in control.paused_lanes
+        paused = " and ".join(name for name, is_paused in names.items() if is_paused)
+        line += f"; paused: {paused} (`opportune resume`)"
+    else:
+        line += ", or is on its way"
+    return Text(show.printable(line), "yellow")
+
+
+def _delivery(body: Record) -> Text:
+    """Tell what DELIVER says of a message: its words, the server's code and words, which attempt."""
+    kind, at, detail = str(body["kind"]), body["occurred_at"], body["detail"] or ""
+    answer = " ".join(str(part) for part in (body["code"], detail) if part)
+    by = f"on lane {body['lane']}, attempt {body['attempt']}"
+    template = f"; template {short(body['template'])}" if body["template"] else ""
+    words: dict[str, str] = {
+        "history": "taken up as loaded history, never sent",
+        "duplicate": "the command came again, and was left without effect",
+        "delivered": f"{by}: {answer or 'the server took it'}{template}",
+        "deferred": f"{by}: {answer or 'no answer'}; tried again later{template}",
+        "bounced": f"{by}: {answer or 'refused'}{'; for ever' if body['permanent'] else ''}{template}",
+        "expired": f"its time passed on lane {body['lane']} after {show.many(body['attempt'], 'attempt')}",
+        "recalled": detail,
+        "unknown": f"{by}: {answer}; it may have gone, so it is not sent again{template}",
+    }
+    return _step(at, _WORD_OF.get(kind, kind), words.get(kind, answer))
+
+
+def short(template: str) -> str:
+    """Shorten the hash of a `name@hash`; `--json` has it whole."""
+    name, _, digest = template.partition("@")
+    return f"{name}@{digest[:_HASH_SHOWN]}"
 
 
 def _after(record: Record) -> list[Text]:
     body, at = record["body"], record["at"]
+    if kind_of(body) == "delivery":
+        return [_delivery(body)]
     why = f"{body['reason']}. {reason_doc(body['reason'])}"
     if kind_of(body) == "closure":
         state = "recalled" if body["reason"] == Reason.WITHDRAWN else body["reason"]

@@ -21,23 +21,40 @@ from streams.cli import (
     dead_letters,
     demo,
     explain,
+    recipients,
     reconcile,
+    record,
     replay,
     report,
     schemas,
     stack,
+    vault,
     verify,
 )
 
 app = typer.Typer(
     name="opportune",
-    help="Decides whether, what and when to send to each recipient, and records why.",
+    help="Decides whether, what and when to send to each recipient, sends it paced, and records why.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode="markdown",
 )
-for module in (demo, stack, replay, report, explain, reconcile, verify, dead_letters, control, schemas):
+for module in (
+    demo,
+    stack,
+    replay,
+    report,
+    explain,
+    reconcile,
+    record,
+    verify,
+    recipients,
+    vault,
+    dead_letters,
+    control,
+    schemas,
+):
     module.register(app)
 
 

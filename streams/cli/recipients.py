@@ -1,6 +1,8 @@
 """`opportune recipients import`: who is behind the recipient ids."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +20,6 @@ from streams.engine.kafka import Client
 from streams.recipients import Imported
 from streams.worker import policy_folder
 
-_MOST_SHOWN = 20
 _app = typer.Typer(no_args_is_help=True, help="Who is behind the recipient ids: addresses and attributes.")
 
 
@@ -34,20 +35,22 @@ def import_(
     attributes go into the contact vault and nowhere else; zone, locale and the mailbox provider of the
     address's domain go to recipients.attributes.
 
-    Bad rows are reported by line and left out, good ones are imported. Importing a file again is safe.
+    Bad rows are reported by line (the first 1,000) and left out, good ones are imported. Importing a file
+    again is safe.
 
     Exit code 0: all rows good. 1: some were refused. 2: no such file, or it is no CSV of recipients.
     """
     settings = Settings()
-    providers = policy.load_providers(policy_folder(settings))
     try:
         if dry_run:
-            result = recipients.check(file, providers)
+            providers = policy.load_providers(policy_folder(settings))
+            with _progress(file, "checking recipients") as progress:
+                result = recipients.check(file, providers, progress)
         else:
-            vault = SqliteVault(settings.vault_path, settings.vault_key_path)
-            result = import_file(file, vault, cluster.connect(settings), settings)
+            with closing(SqliteVault(settings.vault_path, settings.vault_key_path)) as vault:
+                result = import_file(file, vault, cluster.connect(settings), settings)
     except recipients.UnusableFile as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False)
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
     _tell(result, dry_run)
     if result.refused:
@@ -57,18 +60,17 @@ def import_(
 def import_file(file: Path, vault: SqliteVault, client: Client, settings: Settings) -> Imported:
     """Import a file with a progress bar. Raises as `streams.recipients.load`."""
     providers = policy.load_providers(policy_folder(settings))
-    size = file.stat().st_size if file.is_file() else 0
+    with _progress(file, "importing recipients") as progress:
+        return recipients.load(file, providers, vault, client, _now(client), progress)
+
+
+@contextmanager
+def _progress(file: Path, what: str) -> Iterator[Callable[[int], None]]:
     with Progress(
-        TextColumn("importing recipients"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeElapsedColumn(),
-        console=show.console(),
+        TextColumn(what), BarColumn(), DownloadColumn(), TimeElapsedColumn(), console=show.console()
     ) as progress:
-        task = progress.add_task("", total=size)
-        return recipients.load(
-            file, providers, vault, client, _now(client), lambda done: progress.update(task, completed=done)
-        )
+        task = progress.add_task("", total=file.stat().st_size if file.is_file() else 0)
+        yield lambda done: progress.update(task, completed=done)
 
 
 def _now(client: Client) -> int:
@@ -83,17 +85,21 @@ def _now(client: Client) -> int:
 
 def _tell(result: Imported, dry_run: bool) -> None:
     console = show.console()
-    table = show.table("provider", "recipients", title="Would be imported" if dry_run else "Imported")
-    for provider, count in sorted(result.good.items(), key=lambda item: -item[1]):
-        table.add_row(provider, f"{count:,}")
-    table.add_row("all", f"{sum(result.good.values()):,}")
-    console.print(table)
-    for row in result.bad[:_MOST_SHOWN]:
+    for row in result.bad:
         console.print(f"line {row.line}: {row.why}", markup=False, highlight=False)
-    if result.refused > _MOST_SHOWN:
-        console.print(f"… and {result.refused - _MOST_SHOWN:,} more rows")
+    if result.refused.total() > len(result.bad):
+        console.print(f"… and {result.refused.total() - len(result.bad):,} more")
+    table = show.table("provider", "recipients", title="Would be imported" if dry_run else "Imported")
+    for provider, count in result.good.most_common():
+        table.add_row(provider, f"{count:,}")
+    table.add_row("all", f"{result.good.total():,}")
+    console.print(table)
     if result.refused:
-        console.print(f"{result.refused:,} rows were refused; mend them and import the file again.")
+        refused = show.table("rows", "why", title="Refused")
+        for why, count in result.refused.most_common():
+            refused.add_row(f"{count:,}", why)
+        console.print(refused)
+        console.print("Mend these rows and import the file again; what is imported stays as it is.")
 
 
 def register(app: typer.Typer) -> None:

@@ -9,9 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.settings import Settings
-from streams import cluster, facts
+from streams import cluster
+from streams.cli import reconcile_delivery as delivering
 from streams.cli import show
-from streams.reconcile import FATES, Decisions, Flow, Report, compare
+from streams.cli.reconcile_delivery import mark, witnessed
+from streams.reconcile import FATES, Decisions, Flow, Report
+from streams.reconciling import gather
+from streams.reconciling.dispatches import Commands
 
 _FLOW_COLUMNS: Final = ("records", "no trigger", "decided", "filtered", "dead", "re-keyed", "late")
 
@@ -24,14 +28,23 @@ def reconcile(
 
     Every record that was consumed had one fate: it set off no campaign, set off decisions, was filtered, went
     to the dead letters, or was sent on to its right partition. Every decision was sent, withheld when it was
-    made, withheld when it came due, or still waits. The journal's figures are held against what the other
-    topics contain; where they differ, both are shown and a line says where. Workers may run meanwhile: what
-    they do after the journal was read is not counted. Exit code 1 if anything is off.
+    made, withheld when it came due, or still waits. Every command to deliver was delivered, bounced, expired,
+    recalled, may have gone (unknown), was of loaded history, a repeat or a dead letter, or still waits or is
+    in flight. The journals' figures are held against what the other topics contain: commands, audit trail,
+    dead letters, DELIVER's table; where they differ, both are shown and a line says where.
+
+    On a machine with the mail sandbox, each message in it is held against its dispatch and the reverse, by
+    file names alone. Where a ClickHouse is set or runs, its rows are counted against the records that the
+    recorder has committed, by number and checksum, except for profiles, of which it keeps the latest alone.
+
+    Workers may run meanwhile: what they do after the journals were read is not counted. Exit code 1 if
+    anything is off.
     """
     console = show.console()
-    client = cluster.connect(Settings())
+    settings = Settings()
+    client = cluster.connect(settings)
     with Console(stderr=True).status("reading") as status:
-        report = compare(facts.read(client, lambda name: status.update(f"reading {name}")))
+        report = gather.reconcile(client, settings, lambda name: status.update(f"reading {name}"))
     if json:
         typer.echo(show.as_json(machine_form(report)))
     else:
@@ -53,6 +66,10 @@ def machine_form(report: Report) -> dict[str, Any]:
         "flows": [vars(flow) for flow in report.flows],
         "decisions_in_all": total,
         "decisions": [vars(some) for some in report.decisions],
+        "commands_in_all": {**vars(_sum_commands(report.commands)), "partition": None},
+        "commands": [vars(some) for some in report.commands],
+        "mail": report.mail and vars(report.mail),
+        "clickhouse": [vars(table) for table in report.tables],
     }
 
 
@@ -72,6 +89,7 @@ def tell(console: Console, report: Report, partitions: bool) -> None:
             console.print(_decision_table(report.decisions))
         console.print()
         console.print(_ledger(_sum_decisions(report.decisions)))
+    _tell_second_half(console, report, partitions)
     console.print()
     for note in report.notes:
         console.print(Text(f"note: {note}", "dim"), soft_wrap=True)
@@ -81,6 +99,31 @@ def tell(console: Console, report: Report, partitions: bool) -> None:
         console.print(f"[bold red]Not everything is accounted for: {len(report.discrepancies)} findings.[/]")
     else:
         console.print("[green]✔ Everything is accounted for.[/]")
+
+
+def _tell_second_half(console: Console, report: Report, partitions: bool) -> None:
+    """Print what became of commands, and what the sandbox and ClickHouse hold."""
+    console.print()
+    if not report.commands:
+        console.print("DELIVER's journal is empty: no command has been taken up yet.")
+    else:
+        if partitions:
+            console.print(delivering.by_partition(report.commands))
+            console.print()
+        console.print(delivering.ledger(_sum_commands(report.commands)))
+    if report.mail is not None:
+        console.print()
+        console.print(delivering.mail_line(report.mail))
+    if report.tables:
+        console.print()
+        console.print(delivering.tables(report.tables))
+
+
+def _sum_commands(commands: Sequence[Commands]) -> Commands:
+    total = Commands(-1)
+    for some in commands:
+        total.add(some)
+    return total
 
 
 def by_topic(flows: Sequence[Flow]) -> list[Flow]:
@@ -106,12 +149,12 @@ def _flow_table(title: str, first: str, flows: Mapping[str, Flow]) -> Table:
             name,
             f"{flow.consumed:,}",
             f"{flow.no_trigger:,}",
-            _witnessed(flow.decided, flow.found_decided),
+            witnessed(flow.decided, flow.found_decided),
             f"{flow.filtered:,}",
-            _witnessed(flow.dead_lettered, flow.found_dead_lettered),
-            _witnessed(flow.rekeyed, flow.found_rekeyed),
+            witnessed(flow.dead_lettered, flow.found_dead_lettered),
+            witnessed(flow.rekeyed, flow.found_rekeyed),
             f"{flow.late:,}",
-            _mark(agrees),
+            mark(agrees),
         )
     return table
 
@@ -128,7 +171,7 @@ def _ledger(total: Decisions) -> Table:
     rows.append(("+ pending", total.pending, ""))
     for name, count, reasons in rows:
         table.add_row(name, f"{count:,}", Text(reasons))
-    table.add_row("", "", _mark(total.missing() == 0))
+    table.add_row("", "", mark(total.missing() == 0))
     return table
 
 
@@ -144,17 +187,8 @@ def _decision_table(decisions: Sequence[Decisions]) -> Table:
             some.withheld_at_release.total(),
             some.pending,
         )
-        table.add_row(str(some.partition), *(f"{figure:,}" for figure in figures), _mark(some.missing() == 0))
+        table.add_row(str(some.partition), *(f"{figure:,}" for figure in figures), mark(some.missing() == 0))
     return table
-
-
-def _witnessed(said: int, found: int) -> Text:
-    """Print a figure of the journal, and the other witness's where that differs."""
-    return Text(f"{said:,}") if said == found else Text(f"{said:,} (found {found:,})", "bold red")
-
-
-def _mark(agrees: bool) -> Text:
-    return Text("✔", "green") if agrees else Text("✘", "bold red")
 
 
 def register(main: typer.Typer) -> None:

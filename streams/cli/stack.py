@@ -1,21 +1,30 @@
 """`opportune up | down | status | run`: what runs on this machine."""
 
-from typing import Annotated, Literal
+import os
+import signal
+import time
+from contextlib import suppress
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra.embedded import EmbeddedError, KafkaServer
+from infra.embedded import ClickHouseServer, EmbeddedError, KafkaServer, SandboxServer, Server
 from schemas.policy import PolicyError
 from schemas.settings import Settings
-from streams import cluster
+from sinks.clickhouse.client import ClickHouseError
+from sinks.vault import VaultError
+from streams import cluster, warehouse
 from streams.dead_letters import NoLetter
 from streams.engine.kafka import KafkaUnavailable
 from streams.engine.sealed import NotReplayable
 from streams.explain import UnknownRecipient
+from streams.mail import NoSandbox
+from streams.replay import workers
 from streams.replay.session import TimeHasPassed
 from streams.replay.workers import WorkerDied
+from streams.restore import RecorderRuns, WouldLose
 
 # Errors that a user can act on; everything else is a bug and shows its traceback.
 EXPECTED = (
@@ -24,6 +33,11 @@ EXPECTED = (
     PolicyError,
     cluster.PartitionsDiffer,
     NoLetter,
+    NoSandbox,
+    VaultError,
+    ClickHouseError,
+    RecorderRuns,
+    WouldLose,
     NotReplayable,
     UnknownRecipient,
     TimeHasPassed,
@@ -31,56 +45,107 @@ EXPECTED = (
 )
 
 
-def server(settings: Settings, console: Console | None = None) -> KafkaServer:
-    """Return this machine's Kafka under the settings' state folder."""
-    if console is None:
-        return KafkaServer(settings.state_dir, settings.cache_dir / "jars")
-    return KafkaServer(
-        settings.state_dir,
-        settings.cache_dir / "jars",
-        on_progress=lambda text: console.print(f"[dim]{text}[/]"),
-    )
+def servers(settings: Settings, console: Console | None = None) -> list[Server[Any]]:
+    """The servers of this machine under the settings' state folder: those for which no address is set."""
+
+    def tell(text: str) -> None:
+        if console is not None:
+            console.print(f"[dim]{text}[/]")
+
+    found: list[Server[Any]] = []
+    if settings.brokers is None:
+        found.append(KafkaServer(settings.state_dir, settings.cache_dir / "jars", on_progress=tell))
+    if settings.clickhouse is None:
+        found.append(ClickHouseServer(settings.state_dir, on_progress=tell))
+    if settings.relay is None:
+        found.append(SandboxServer(settings.state_dir, on_progress=tell))
+    return found
+
+
+def start(settings: Settings, console: Console) -> None:
+    """Start the servers, create topics and tables."""
+    for each in servers(settings, console):
+        endpoint = each.up()
+        console.print(f"The {each.name} answers at [bold]{endpoint}[/].")
+    cluster.create_topics(cluster.connect(settings), settings)
+    warehouse.connect(settings).migrate()
 
 
 def up() -> None:
-    """Start Kafka on this machine and create the topics. A second `up` changes nothing."""
-    console, settings = Console(), Settings()
-    endpoint = server(settings, console).up()
-    created = cluster.create_topics(cluster.connect(settings), settings)
-    console.print(f"Kafka answers at [bold]{endpoint}[/]; {len(created)} topics created.")
+    """Start Kafka, ClickHouse and the mail sandbox on this machine; create topics and tables.
+
+    What has an address in the settings (brokers, clickhouse, relay) is used and not started. A second `up`
+    changes nothing.
+    """
+    start(Settings(), Console())
 
 
 def down() -> None:
     """Stop what `up` and `demo` started here; data stay."""
     for settings in (Settings(), demo_settings(Settings())):
-        server(settings, Console()).down()
+        for each in reversed(servers(settings, Console())):
+            each.down()
 
 
 def demo_settings(settings: Settings) -> Settings:
-    """Settings of the demo: its own folder, and always the Kafka of this machine."""
-    return settings.model_copy(update={"state_dir": settings.state_dir / "demo", "brokers": None})
+    """Settings of the demo: its own folder, and always the servers of this machine."""
+    here: dict[str, Any] = dict.fromkeys(("brokers", "clickhouse", "relay", "vault", "vault_key"))
+    return settings.model_copy(update={"state_dir": settings.state_dir / "demo", **here})
 
 
 def status() -> None:
     """Show addresses, processes and health. Exit code 1 unless everything is ready."""
-    console = Console()
-    found = server(Settings()).status()
-    table = Table("server", "health", "address", "pid", "up for")
-    uptime = "" if found.uptime is None else f"{found.uptime:.0f} s"
-    table.add_row("kafka", found.health, str(found.endpoint or ""), str(found.pid or ""), uptime)
+    console, settings = Console(), Settings()
+    table = Table("server", "health", "address", "pid", "up for", "data")
+    found = [(each.name, each.status()) for each in servers(settings)]
+    for name, state in found:
+        uptime = "" if state.uptime is None else f"{state.uptime:.0f} s"
+        at, pid = str(state.endpoint or ""), str(state.pid or "")
+        table.add_row(name, state.health, at, pid, uptime, os.path.relpath(state.data))
+    for name, address in (
+        ("Kafka", settings.brokers),
+        ("ClickHouse", settings.clickhouse),
+        ("mail relay", settings.relay),
+    ):
+        if address is not None:
+            table.add_row(name, "set, not ours", address, "", "", "")
     console.print(table)
-    console.print(f"data {found.data}\nlog  {found.log}", markup=False, highlight=False, soft_wrap=True)
-    if found.reason:
-        console.print(found.reason, markup=False)
-    if found.health != "ready":
+    for _, state in found:
+        if state.reason:
+            console.print(f"{state.log}:\n{state.reason}", markup=False, highlight=False)
+    if any(state.health != "ready" for _, state in found):
         raise typer.Exit(1)
 
 
-def run(role: Annotated[Literal["decide"], typer.Argument(help="Which role to run.")]) -> None:
-    """Run a worker of a role until it is stopped (SIGTERM drains it)."""
-    from streams import worker
+def run(
+    role: Annotated[
+        Literal["decide", "deliver", "record", "all"],
+        typer.Argument(help="Which role to run; all: one worker of each, as children of this command."),
+    ],
+) -> None:
+    """Run a worker of a role until it is stopped.
 
-    worker.run_decide(Settings())
+    SIGTERM or Ctrl-C drains it: what is in flight is finished and written down. A second one ends it at once.
+    """
+    settings = Settings()
+    if role == "all":
+        _run_all(settings)
+        return
+    from streams import record, worker
+
+    {"decide": worker.run_decide, "deliver": worker.run_deliver, "record": record.run}[role](settings)
+
+
+def _run_all(settings: Settings) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    roles = {"deliver": 1, "decide": 1, "record": 1}
+    console = Console()
+    with suppress(KeyboardInterrupt), workers.running(settings, roles) as running:
+        console.print(f"One worker each of {', '.join(roles)} runs; their logs: {settings.state_dir}/workers")
+        while True:
+            running.check()
+            time.sleep(0.5)
+    console.print("All workers have ended.")
 
 
 def register(app: typer.Typer) -> None:

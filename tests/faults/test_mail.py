@@ -52,13 +52,13 @@ def _kill_sandbox(stack: Stack) -> None:
 def _under_kills(folder: Path, kills: int, messages: int, seed: int) -> None:
     """Kill DELIVER and the sandbox by turns at random moments while messages go."""
     chance = random.Random(seed)  # noqa: S311 - moments of a test, not secrets
-    with mail.running(folder, FAST, messages) as stack:
+    with mail.running(folder, messages, lanes=FAST) as stack:
         commands = [command(f"lane{i % 3}", i) for i in range(messages)]
         mail.produce(stack, topics.COMMANDS.name, commands)
         worker = stack.start_worker("deliver")
         for number in range(kills):
             before = len(mail.received(stack))
-            mail.await_until("mail", lambda before=before: len(mail.received(stack)) > before + 20)
+            mail.await_mail(stack, before + 20)
             time.sleep(chance.random() * 0.5)
             if number % 2:
                 _kill_sandbox(stack)
@@ -84,11 +84,11 @@ def test_ten_kills_of_deliver_and_of_the_sandbox_send_nothing_twice(tmp_path: Pa
 
 
 def test_a_recall_stops_what_waits_and_what_is_claimed_and_nothing_goes_later(tmp_path: Path) -> None:
-    with mail.running(tmp_path, '[default]\nrate = "20/s"\n', 400) as stack:
+    with mail.running(tmp_path, 400, lanes='[default]\nrate = "20/s"\n') as stack:
         commands = [command("slow", i) for i in range(400)]
         mail.produce(stack, topics.COMMANDS.name, commands)
         stack.start_worker("deliver")
-        mail.await_until("mail", lambda: len(mail.received(stack)) > 20)
+        mail.await_mail(stack, 20)
         ahead = [command("slow", i) for i in range(20)]
         mail.produce(stack, topics.RECALLS.name, [recall(each) for each in commands + ahead])
         recalled_at = time.time_ns() // 1_000_000
@@ -104,11 +104,11 @@ def test_a_recall_stops_what_waits_and_what_is_claimed_and_nothing_goes_later(tm
 
 
 def test_a_pause_stops_all_mail_within_two_seconds_and_a_resume_loses_nothing(tmp_path: Path) -> None:
-    with mail.running(tmp_path, FAST, 600) as stack:
+    with mail.running(tmp_path, 600, lanes=FAST) as stack:
         commands = [command("one" if i % 2 else "two", i) for i in range(600)]
         mail.produce(stack, topics.COMMANDS.name, commands)
         stack.start_worker("deliver")
-        mail.await_until("mail", lambda: len(mail.received(stack)) > 50)
+        mail.await_mail(stack, 50)
         control.set_paused(stack.client, Pause(True), "test", "a test")
         paused_at = time.time_ns() // 1_000_000
         time.sleep(5)
@@ -124,7 +124,7 @@ def test_a_pause_stops_all_mail_within_two_seconds_and_a_resume_loses_nothing(tm
 
 
 def test_a_paused_lane_waits_and_the_others_go_on(tmp_path: Path) -> None:
-    with mail.running(tmp_path, FAST, 40) as stack:
+    with mail.running(tmp_path, 40, lanes=FAST) as stack:
         control.set_paused(stack.client, Pause(True, lane="held"), "test", "a test")
         commands = [command("held" if i % 2 else "free", i) for i in range(40)]
         mail.produce(stack, topics.COMMANDS.name, commands)
@@ -137,11 +137,11 @@ def test_a_paused_lane_waits_and_the_others_go_on(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_told_to_stop_leaves_nothing_unknown(tmp_path: Path) -> None:
-    with mail.running(tmp_path, FAST, 300) as stack:
+    with mail.running(tmp_path, 300, lanes=FAST) as stack:
         commands = [command("one", i) for i in range(300)]
         mail.produce(stack, topics.COMMANDS.name, commands)
         worker = stack.start_worker("deliver")
-        mail.await_until("mail", lambda: len(mail.received(stack)) > 30)
+        mail.await_mail(stack, 30)
         worker.terminate()
         assert worker.wait(60) == 0
         assert State.CLAIMED not in mail.states(stack).values()
@@ -158,12 +158,12 @@ def test_a_worker_that_is_told_to_stop_leaves_nothing_unknown(tmp_path: Path) ->
 def test_a_lane_keeps_to_its_rate_and_uses_it(tmp_path: Path, restart: bool) -> None:
     """Counted at the sandbox: in any 10 s at most 1.02 x rate x 10 + burst; 98 % of it over 60 s."""
     lanes = '[default]\nrate = "100/s"\n[lane.slow]\nrate = "20/s"\n'
-    with mail.running(tmp_path, lanes, 100) as stack:
+    with mail.running(tmp_path, 100, lanes=lanes) as stack:
         commands = [command("fast", i % 100) for i in range(7500)]
         commands += [command("slow", i % 100) for i in range(1500)]
         mail.produce(stack, topics.COMMANDS.name, commands)
         worker = stack.start_worker("deliver")
-        mail.await_until("mail", lambda: len(mail.received(stack)) > 200)
+        mail.await_mail(stack, 200)
         if restart:
             worker.kill()
             worker.wait()

@@ -10,10 +10,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from infra.embedded import ClickHouseServer
 from schemas import topics
@@ -59,6 +61,17 @@ def _await(condition: Callable[[], bool], stack: Stack, child: subprocess.Popen[
         time.sleep(0.05)
 
 
+@dataclass(frozen=True)
+class _Grown:
+    """Whether more rows than so many are in."""
+
+    house: Warehouse
+    least: int
+
+    def __call__(self) -> bool:
+        return _count(self.house) > self.least
+
+
 def _kill(child: subprocess.Popen[bytes]) -> None:
     child.kill()
     child.wait()
@@ -86,7 +99,7 @@ def test_a_recorder_that_is_killed_again_and_again_records_each_record_once(
         recorder = stack.start_worker("record", **static)
         _write(stack, 500, total)
         total += 500
-        _await(lambda least=number * 4000: _count(house) > least, stack, recorder)
+        _await(_Grown(house, number * 4000), stack, recorder)
         time.sleep(chance.random() * 0.4)
         _kill(recorder)
     last = stack.start_worker("record", **static)
@@ -202,6 +215,32 @@ def test_a_recorder_of_which_clickhouse_takes_no_row_stops_before_it_empties_the
     assert recorder.wait(60) == 70, stack.log(recorder)[-3000:]
     assert "EverythingRefused" in stack.log(recorder)
     assert sum(part.high for part in reading.parts(stack.client.reader(), topics.DEAD_LETTERS.name)) == 0
+
+
+def test_records_that_retention_took_before_they_were_recorded_stop_a_recorder_and_a_restore(
+    running: tuple[Stack, Warehouse],
+) -> None:
+    stack, house = running
+    _write(stack, 300)
+    recorder = stack.start_worker("record")
+    support.await_landed(stack, recorder)
+    recorder.send_signal(signal.SIGTERM)
+    assert recorder.wait(30) == 0
+    _write(stack, 300, 300)
+    consumer = stack.client.reader()
+    ends = [TopicPartition(NAME, part.partition, part.high) for part in reading.parts(consumer, NAME)]
+    consumer.close()
+    admin = AdminClient(stack.client.config())
+    for future in admin.delete_records(ends).values():
+        future.result(30)
+    _write(stack, 300, 600)
+    again = stack.start_worker("record")
+    assert again.wait(60) == 70, stack.log(again)[-3000:]
+    assert "RecordsLost" in stack.log(again)
+    assert _count(house) == 300
+    with pytest.raises(restore.WouldLose, match="delivery has .* rows of records that audit.records/"):
+        restore.Restore(stack.client, house, {}).refuse_loss()
+    assert _count(house) == 300
 
 
 def _free_port() -> int:

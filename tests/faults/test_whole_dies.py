@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
-import shutil
+import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
-import infra
-from infra.embedded import ClickHouseServer, SandboxServer
+from infra.embedded import ClickHouseServer, SandboxServer, Server
 from infra.embedded.process import find, read_child
 from schemas import policy, topics
 from schemas.dispatch import State
@@ -27,42 +28,15 @@ from tests.support.stack import Stack
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.faults]
 
 ROLES = ("decide", "deliver", "record")
-SERVERS = {"clickhouse": ClickHouseServer, "sandbox": SandboxServer}
+SERVERS: dict[str, type[Server[Any]]] = {"clickhouse": ClickHouseServer, "sandbox": SandboxServer}
 SPEED = 1200.0
 START = whole.BEGIN + timedelta(hours=12)
-# A send for every purchase, at almost any hour, and lanes that are never empty.
-_CAMPAIGN = """\
-number = 3
-name = "post_purchase"
-version = 1
-doc = "For tests: every purchase."
-trigger = { event = "purchase" }
-template = "post_purchase"
-cooldown = "1 h"
-expiry = "4 h"
-"""
-_CONTACT = """\
-cap = 6
-cap_window = "2 h"
-quiet_from = "03:00"
-quiet_to = "04:00"
-default_zone = "America/New_York"
-"""
 
 
-def _eager(folder: Path) -> Path:
-    place = folder / "policy"
-    shutil.copytree(Path(infra.__file__).parent / "policy", place)
-    (place / "campaigns" / "post_purchase.toml").write_text(_CAMPAIGN)
-    (place / "contact.toml").write_text(_CONTACT)
-    (place / "lanes.toml").write_text('[default]\nrate = "30/hr"\nconnections = 2\n')
-    return place
-
-
-def _kill(stack: Stack, what: str, workers: dict[str, object]) -> None:
+def _kill(stack: Stack, what: str, workers: dict[str, int]) -> None:
     """Kill a role's worker or a server, and start it again."""
     if what in ROLES:
-        child = stack.children[int(str(workers[what]))]
+        child = stack.children[workers[what]]
         child.kill()
         child.wait()
         stack.start_worker(what)
@@ -76,9 +50,13 @@ def _kill(stack: Stack, what: str, workers: dict[str, object]) -> None:
     SERVERS[what](stack.settings.state_dir).up()
 
 
+def _started(stack: Stack, worker: subprocess.Popen[bytes]) -> Callable[[], bool]:
+    return lambda: "worker_started" in stack.log(worker)
+
+
 def _assert_kills_lose_nothing(folder: Path, each: int, apart: float, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - moments of a test, not secrets
-    place = _eager(folder)
+    place = whole.eager_policy(folder, "30/hr")
     kills = [*ROLES, *SERVERS] * each
     chance.shuffle(kills)
     hours = round((len(kills) * apart + 8) * SPEED / 3600)
@@ -86,7 +64,7 @@ def _assert_kills_lose_nothing(folder: Path, each: int, apart: float, seed: int)
         stack.environment["OPPORTUNE_POLICY_DIR"] = str(place)
         end = START + timedelta(hours=hours)
         events = completejourney.people(START, end, None) + completejourney.events(START, end, None)
-        workers: dict[str, object] = {}
+        workers: dict[str, int] = {}
         for role in ROLES:
             stack.start_worker(role)
             workers[role] = len(stack.children) - 1
@@ -94,7 +72,7 @@ def _assert_kills_lose_nothing(folder: Path, each: int, apart: float, seed: int)
             target=session.live, args=(stack.client, events, START, end, SPEED, lambda _: None), daemon=True
         )
         living.start()
-        mail.await_until("mail", lambda: len(mail.received(stack)) > 3)
+        mail.await_mail(stack, 3)
         for what in kills:
             time.sleep(apart * (0.5 + chance.random()))
             _kill(stack, what, workers)
@@ -102,10 +80,12 @@ def _assert_kills_lose_nothing(folder: Path, each: int, apart: float, seed: int)
         assert not living.is_alive()
         stacks.await_quiet(stack)
         mail.await_until("the last outcome", lambda: State.CLAIMED not in mail.states(stack).values())
-        recorder = stack.children[int(str(workers["record"]))]
+        recorder = stack.children[workers["record"]]
         for role in ("deliver", "decide"):
-            stack.children[int(str(workers[role]))].terminate()
-            assert stack.children[int(str(workers[role]))].wait(60) == 0
+            worker = stack.children[workers[role]]
+            mail.await_until(role, _started(stack, worker))
+            worker.terminate()
+            assert worker.wait(60) == 0
         record.await_landed(stack, recorder)
 
         rules = policy.load(place)

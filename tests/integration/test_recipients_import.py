@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 import infra
@@ -108,16 +107,13 @@ def test_where_kafka_dies_half_way_the_error_says_to_import_again_and_that_compl
     assert pid is not None
     monkeypatch.setattr("streams.reading._TIMEOUT_S", 3.0)  # how long it waits for Kafka to come back
 
-    def kill(done: int) -> None:
-        if psutil.pid_exists(pid):
-            os.kill(pid, signal.SIGKILL)
-            psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [])
-
     with (
         closing(_vault(settings)) as vault,
         pytest.raises(KafkaUnavailable, match="5,000 recipients are imported.*again is safe"),
     ):
-        recipients.load(file, PROVIDERS, vault, stack.client, 1_700_000_000_000, kill)
+        recipients.load(
+            file, PROVIDERS, vault, stack.client, 1_700_000_000_000, lambda _: os.kill(pid, signal.SIGKILL)
+        )
     with closing(_vault(settings)) as vault:
         assert vault.count() == 10_000, "the vault comes first"
 

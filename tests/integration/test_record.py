@@ -198,6 +198,12 @@ def test_sql_shows_only_the_beginning_of_a_long_result(invoke: Callable[..., Res
     assert len(invoke("sql", "SELECT number FROM numbers(1000)", "--json").stdout.splitlines()) == 1000
 
 
+def test_sql_lists_the_columns_of_a_row_that_is_too_wide_for_a_table(invoke: Callable[..., Result]) -> None:
+    shown = invoke("sql", "SELECT * FROM profile_snapshot ORDER BY recipient_id LIMIT 2").stdout
+    assert sum(line.startswith("recipient_id ") for line in shown.splitlines()) == 2
+    assert "2 rows" in shown
+
+
 @pytest.mark.parametrize(
     "statement",
     ["DROP TABLE opportune_stored.decision", "INSERT INTO opportune_stored.dlq (reason) SELECT 'x'"],

@@ -29,20 +29,26 @@ from tests.support.pipeline import decoded
 from tests.support.stack import PATIENCE_S, Stack
 
 HOUR = 3_600_000
+PARTITIONS = 4
 
 
 @contextmanager
-def running(folder: Path, lanes: str, recipients: int, partitions: int = 4) -> Iterator[Stack]:
-    """A broker, a sandbox, and a vault in which recipients `r0`, `r1`, … have addresses."""
-    shutil.copytree(Path(infra.__file__).parent / "policy", folder / "policy")
-    (folder / "policy" / "lanes.toml").write_text(lanes)
-    with stacks.running(folder, partitions) as stack:
+def running(folder: Path, recipients: int, *, lanes: str = "", policy: Path | None = None) -> Iterator[Stack]:
+    """A broker, a sandbox, and a vault in which recipients `r0`, `r1`, … have addresses.
+
+    With lanes of its own, or a policy of its own.
+    """
+    if policy is None:
+        policy = folder / "policy"
+        shutil.copytree(Path(infra.__file__).parent / "policy", policy)
+        (policy / "lanes.toml").write_text(lanes)
+    with stacks.running(folder, PARTITIONS) as stack:
         sandbox = SandboxServer(folder)
         sandbox.up()
         vault = SqliteVault.create(stack.settings.vault_path, stack.settings.vault_key_path)
         vault.put_many(Contact(f"r{i}", f"person{i}@mail.example", {}) for i in range(recipients))
         vault.close()
-        stack.environment["OPPORTUNE_POLICY_DIR"] = str(folder / "policy")
+        stack.environment["OPPORTUNE_POLICY_DIR"] = str(policy)
         try:
             yield stack
         finally:
@@ -120,6 +126,11 @@ def await_until(what: str, done: Callable[[], bool], patience: float = PATIENCE_
     while not done():
         assert time.monotonic() < deadline, f"{what} did not come in time"
         time.sleep(0.2)
+
+
+def await_mail(stack: Stack, more_than: int) -> None:
+    """Wait until the sandbox was given more than so many messages."""
+    await_until("mail", lambda: len(received(stack)) > more_than)
 
 
 def await_ended(stack: Stack, dispatches: set[str], patience: float = PATIENCE_S) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import infra
 from infra.embedded import SandboxServer
 from sinks.vault.sqlite import SqliteVault
 from streams.engine.control import Clock
@@ -19,6 +21,33 @@ from tests.support.stack import Stack, set_clock
 
 BEGIN = datetime(2017, 1, 1, tzinfo=UTC)
 PARTITIONS = 4
+_CAMPAIGN = """\
+number = 3
+name = "post_purchase"
+version = 1
+doc = "For tests: every purchase."
+trigger = { event = "purchase" }
+template = "post_purchase"
+cooldown = "1 h"
+expiry = "4 h"
+"""
+_CONTACT = """\
+cap = 6
+cap_window = "2 h"
+quiet_from = "03:00"
+quiet_to = "04:00"
+default_zone = "America/New_York"
+"""
+
+
+def eager_policy(folder: Path, rate: str) -> Path:
+    """A policy folder that sends for every purchase, at almost any hour, over lanes of a rate."""
+    place = folder / "policy"
+    shutil.copytree(Path(infra.__file__).parent / "policy", place)
+    (place / "campaigns" / "post_purchase.toml").write_text(_CAMPAIGN)
+    (place / "contact.toml").write_text(_CONTACT)
+    (place / "lanes.toml").write_text(f'[default]\nrate = "{rate}"\n')
+    return place
 
 
 @contextmanager

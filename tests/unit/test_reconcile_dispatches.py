@@ -22,6 +22,7 @@ from tests.support.deliver_story import (
     ROWS,
     DeliverStory,
     dispatch,
+    result,
     whole_story,
 )
 
@@ -48,6 +49,16 @@ def test_a_whole_story_is_accounted_for(story: DeliverStory) -> None:
 def test_what_happened_after_the_journal_was_read_is_not_counted(story: DeliverStory) -> None:
     for cut in (1, 2, 3, 4):
         assert story.off(until_cut=cut) == [], cut
+
+
+def test_what_came_and_ended_between_two_readings_is_not_counted(story: DeliverStory) -> None:
+    rows, commands = list(story.records[ROWS]), list(story.records[COMMANDS])
+    story.command(11)
+    story.cut(room=2)
+    story.cut([result(11, "delivered")])
+    story.records[ROWS], story.records[COMMANDS] = rows, commands
+
+    assert story.off(until_cut=4) == []
 
 
 def test_a_forgotten_dispatch_is_no_discrepancy(story: DeliverStory) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from typing import Any
 
+import fastavro
 import numpy as np
 import pytest
 from confluent_kafka import Message
@@ -83,6 +85,19 @@ def test_records_that_do_not_decode_are_told_of_and_the_rest_become_rows() -> No
         (14, "malformed"),
         (15, "malformed"),
     ]
+
+
+def test_records_of_a_former_schema_become_rows_too() -> None:
+    name = topics.AUDIT.name
+    former = min(number for number, stem in codec.ids().items() if codec.topic_of(stem) == name)
+    assert former != codec.current_id(name)
+    record = closure(0, "a")
+    out = io.BytesIO(codec.header(former))
+    out.seek(0, io.SEEK_END)
+    fastavro.schemaless_writer(out, codec.parsed(former), record)
+    batch = Batch(name, 2, [_message(name, 1, out.getvalue())])
+    assert _column(batch, "closure", "decision_id") == [record["body"][1]["decision_id"]]
+    assert _column(batch, "closure", "line") == ["decide"]
 
 
 def test_a_dead_letter_of_the_recorder_names_the_place_and_keeps_the_bytes() -> None:

@@ -1,0 +1,1 @@
+"""What reconciliation reads and compares, witness by witness."""

@@ -1,0 +1,1 @@
+"""RECORD: from Kafka into ClickHouse, each record once."""

@@ -1,0 +1,128 @@
+"""Rows of the profile table as columns that people can read: names for numbers, windows for rings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from confluent_kafka import Message
+
+from models.features import FEATURES
+from schemas.profile import (
+    DAYS,
+    HOUR_MS,
+    HOURS,
+    KINDS,
+    MAX_SEGMENTS,
+    PURPOSES,
+    ROW,
+    SATURATED,
+    Consent,
+    Slot,
+    Suppression,
+    check_version,
+    empty,
+)
+from schemas.reasons import DeadLetterReason
+from streams.engine.kafka import bytes_of
+from streams.recording.batch import Unrecorded
+
+_CONSENT: Final = [state.name.lower() for state in Consent]
+_SUPPRESSED: Final = ["" if state == Suppression.NONE else state.name.lower() for state in Suppression]
+
+Columns = dict[str, list[Any]]
+
+
+def columns_of(
+    messages: Sequence[Message], segments: Mapping[int, str]
+) -> tuple[Columns, list[Message], list[Unrecorded]]:
+    """Columns of the last state of each recipient in a batch of the changelog.
+
+    Returns
+    -------
+    The columns, the record of each row, and the records that are no rows.
+
+    Raises
+    ------
+    NewerRow
+        A newer program has written: this one would misread it.
+    """
+    latest: dict[bytes, Message] = {}
+    bad = []
+    for message in messages:
+        key, value = bytes_of(message.key()), bytes_of(message.value())
+        if key is None or (value is not None and len(value) != ROW.itemsize):
+            error = f"no row of {ROW.itemsize} bytes with a key; only DECIDE writes here"
+            bad.append(Unrecorded(message, DeadLetterReason.MALFORMED, error))
+        else:
+            latest[key] = message
+    kept = list(latest.values())
+    values = [bytes_of(message.value()) for message in kept]
+    nothing = empty(1).tobytes()  # stands for a tombstone
+    rows = np.frombuffer(b"".join(nothing if value is None else value for value in values), ROW)
+    check_version(rows)
+    columns = _columns(rows, segments)
+    columns["recipient_id"] = [key.decode(errors="replace") for key in latest]
+    columns["is_deleted"] = [int(value is None) for value in values]
+    return columns, kept, bad
+
+
+def _columns(rows: np.ndarray, segments: Mapping[int, str]) -> Columns:
+    columns: Columns = {
+        "as_of": (rows["hour"].astype(np.int64) * HOUR_MS).tolist(),
+        "row_version": rows["version"].tolist(),
+        "saturated": ((rows["flags"] & SATURATED) > 0).tolist(),
+        "suppressed": _named(rows["suppressed"], _SUPPRESSED),
+        "segments": _segments(rows, segments),
+        "first_event_at": _times(rows["first"]),
+        "pending_sends": (rows["pending"]["state"] == Slot.PENDING).sum(1).tolist(),
+        "released_sends": (rows["pending"]["state"] == Slot.RELEASED).sum(1).tolist(),
+        "last_sent_at": _times(rows["sent_at"].max(1)),
+    }
+    for name in ("zone", "locale", "provider", "place"):
+        columns[name] = np.char.decode(rows[name], "utf-8", "replace").tolist()
+    for number, purpose in enumerate(PURPOSES):
+        columns[f"consent_{purpose}"] = _named(rows["consent"][:, number], _CONSENT)
+        columns[f"consent_{purpose}_version"] = rows["consent_version"][:, number].tolist()
+    for number, kind in enumerate(KINDS):
+        columns[f"last_{kind}_at"] = _times(rows["last"][:, number])
+    return columns | _windows(rows)
+
+
+def _windows(rows: np.ndarray) -> Columns:
+    """Every counting feature as of the row's own hour, which is the last hour of its windows."""
+    hour = rows["hour"].astype(np.int64)
+    hours = (hour[:, None] - np.arange(HOURS)) % HOURS
+    days = (hour[:, None] // 24 - np.arange(DAYS)) % DAYS
+    # Newest bucket first, so that a window is a prefix sum.
+    hourly = np.take_along_axis(rows["hourly"], hours[:, None, :], 2).cumsum(2, dtype=np.uint32)
+    daily = np.take_along_axis(rows["daily"], days[:, None, :], 2).cumsum(2, dtype=np.uint32)
+    revenue = np.take_along_axis(rows["revenue"], days, 1).cumsum(1, dtype=np.uint64)
+    columns: Columns = {}
+    for feature in FEATURES.values():
+        if feature.source == "revenue":
+            columns[feature.name] = revenue[:, feature.days - 1].tolist()
+        elif feature.source == "counter" and feature.hours:
+            columns[feature.name] = hourly[:, feature.kind, feature.hours - 1].tolist()
+        elif feature.source == "counter":
+            columns[feature.name] = daily[:, feature.kind, feature.days - 1].tolist()
+    return columns
+
+
+def _segments(rows: np.ndarray, segments: Mapping[int, str]) -> list[list[str]]:
+    names = np.array([segments.get(n, f"segment_{n}") for n in range(MAX_SEGMENTS)], object)
+    bits = np.unpackbits(np.ascontiguousarray(rows["segments"]).view(np.uint8), axis=1, bitorder="little")
+    members = names[np.nonzero(bits)[1]].tolist()
+    ends = bits.sum(1, dtype=np.int64).cumsum().tolist()
+    return [members[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _named(numbers: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Names of states; one that a damaged row has beyond them shows as its number."""
+    table = np.array([*names, *map(str, range(len(names), 256))], object)
+    named: list[str] = table[numbers].tolist()
+    return named
+
+
+def _times(times: np.ndarray) -> list[int | None]:
+    """UTC ms, None for never."""
+    return [time or None for time in times.tolist()]
