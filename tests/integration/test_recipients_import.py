@@ -100,7 +100,7 @@ def test_where_kafka_dies_half_way_the_error_says_to_import_again_and_that_compl
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, settings = tmp_path / "people.csv", stack.settings
-    rows = "".join(f"r{i},r{i}@mail.example,\n" for i in range(15_000))
+    rows = "".join(f"r{i},r{i}@mail.example,\n" for i in range(30_000))
     file.write_text(f"recipient_id,address,zone\n{rows}")
     kafka = KafkaServer(settings.state_dir, settings.cache_dir / "jars")
     pid = kafka.status().pid
@@ -109,18 +109,18 @@ def test_where_kafka_dies_half_way_the_error_says_to_import_again_and_that_compl
 
     with (
         closing(_vault(settings)) as vault,
-        pytest.raises(KafkaUnavailable, match="5,000 recipients are imported.*again is safe"),
+        pytest.raises(KafkaUnavailable, match="20,000 recipients are imported.*again is safe"),
     ):
         recipients.load(
             file, PROVIDERS, vault, stack.client, 1_700_000_000_000, lambda _: os.kill(pid, signal.SIGKILL)
         )
     with closing(_vault(settings)) as vault:
-        assert vault.count() == 10_000, "the vault comes first"
+        assert vault.count() == 30_000, "the vault comes first"
 
     kafka.up()
     client = cluster.connect(settings)
     with closing(_vault(settings)) as vault:
         again = recipients.load(file, PROVIDERS, vault, client, 1_700_000_000_000, lambda _: None)
-        assert (again.good.total(), vault.count()) == (15_000, 15_000)
+        assert (again.good.total(), vault.count()) == (30_000, 30_000)
     found = {each["recipient_id"] for each in decoded(client, topics.ATTRIBUTES.name, settings.partitions)}
-    assert len(found) == 15_000
+    assert len(found) == 30_000
