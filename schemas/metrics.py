@@ -44,4 +44,43 @@ STANDING: Final = Metric(
     "in_flight, handed out and without outcome yet.",
 )
 
-METRICS: Final = (EVENTS, CUTS, OUTCOMES, HANDLE_SECONDS, COMMIT_SECONDS, LINES, STANDING)
+RECORD_ROWS: Final = Metric(
+    "opportune_record_rows_total", "counter", ("table",), "Rows that ClickHouse has acknowledged."
+)
+RECORD_LETTERS: Final = Metric(
+    "opportune_record_dead_letters_total",
+    "counter",
+    ("reason",),
+    "Records that could not become rows; those of dead.letters itself are only counted, and stay there.",
+)
+RECORD_INSERT_SECONDS: Final = Metric(
+    "opportune_record_insert_seconds", "histogram", (), "One insert of one block."
+)
+RECORD_LAG_SECONDS: Final = Metric(
+    "opportune_record_lag_seconds",
+    "gauge",
+    (),
+    "Now minus the time at which Kafka took the oldest record that is held and not committed; 0: none is.",
+)
+RECORD_UNACKED: Final = Metric(
+    "opportune_record_unacked_rows", "gauge", (), "Records held in memory, not yet committed."
+)
+RECORD_WAITING: Final = Metric(
+    "opportune_record_waiting", "gauge", (), "1 while ClickHouse does not take rows and the recorder waits."
+)
+
+METRICS: Final = (
+    EVENTS,
+    CUTS,
+    OUTCOMES,
+    HANDLE_SECONDS,
+    COMMIT_SECONDS,
+    LINES,
+    STANDING,
+    RECORD_ROWS,
+    RECORD_LETTERS,
+    RECORD_INSERT_SECONDS,
+    RECORD_LAG_SECONDS,
+    RECORD_UNACKED,
+    RECORD_WAITING,
+)

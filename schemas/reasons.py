@@ -49,3 +49,4 @@ class DeadLetterReason(StrEnum):
     TOO_LATE = "too_late"
     OVERSIZED = "oversized"
     MISROUTED_TWICE = "misrouted_twice"
+    REFUSED = "refused"

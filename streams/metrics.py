@@ -7,22 +7,41 @@ from schemas.metrics import Metric
 from streams.engine.journal import FATES, Entry
 
 _STANDING = ("pending", "in_flight")
-# From a small cut to one that is about to hold up its partition's readers.
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+# From a small cut to an insert that is about to be given up.
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
+
+
+class Registry:
+    """The metrics of one process, made from `schemas.metrics`."""
+
+    def __init__(self) -> None:
+        self.collectors = CollectorRegistry()
+
+    def counter(self, metric: Metric) -> Counter:
+        """A counter."""
+        return Counter(metric.name, metric.doc, metric.labels, registry=self.collectors)
+
+    def gauge(self, metric: Metric) -> Gauge:
+        """A gauge."""
+        return Gauge(metric.name, metric.doc, metric.labels, registry=self.collectors)
+
+    def histogram(self, metric: Metric) -> Histogram:
+        """A histogram of seconds."""
+        return Histogram(metric.name, metric.doc, metric.labels, registry=self.collectors, buckets=_BUCKETS)
 
 
 class Metrics:
     """Counts what a worker does. One a process; not shared between workers."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._events = self._counter(metrics.EVENTS)
-        self._cuts = self._counter(metrics.CUTS)
-        self._outcomes = self._counter(metrics.OUTCOMES)
-        self._lines = self._gauge(metrics.LINES)
-        self._standing = self._gauge(metrics.STANDING)
-        self._handle = self._histogram(metrics.HANDLE_SECONDS)
-        self._commit = self._histogram(metrics.COMMIT_SECONDS)
+        made = self._registry = Registry()
+        self._events = made.counter(metrics.EVENTS)
+        self._cuts = made.counter(metrics.CUTS)
+        self._outcomes = made.counter(metrics.OUTCOMES)
+        self._lines = made.gauge(metrics.LINES)
+        self._standing = made.gauge(metrics.STANDING)
+        self._handle = made.histogram(metrics.HANDLE_SECONDS)
+        self._commit = made.histogram(metrics.COMMIT_SECONDS)
 
     def handled(self, seconds: float) -> None:
         """A transaction's cuts were computed."""
@@ -48,13 +67,4 @@ class Metrics:
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
-        return generate_latest(self._registry)
-
-    def _counter(self, metric: Metric) -> Counter:
-        return Counter(metric.name, metric.doc, metric.labels, registry=self._registry)
-
-    def _gauge(self, metric: Metric) -> Gauge:
-        return Gauge(metric.name, metric.doc, metric.labels, registry=self._registry)
-
-    def _histogram(self, metric: Metric) -> Histogram:
-        return Histogram(metric.name, metric.doc, metric.labels, registry=self._registry, buckets=_BUCKETS)
+        return generate_latest(self._registry.collectors)

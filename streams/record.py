@@ -12,7 +12,6 @@ from streams import cluster, events, logs, reading, warehouse
 from streams.engine.cut import Out
 from streams.recording.figures import Figures
 from streams.recording.landing import Landing
-from streams.recording.names import WORKER_STOPPED
 from streams.recording.recorder import Recorder
 from streams.worker import load_policy
 
@@ -58,7 +57,7 @@ def run(settings: Settings) -> None:
     except Exception as error:
         _log.error(events.WORKER_FAILED, error=f"{type(error).__name__}: {error}", exc_info=True)
         sys.exit(_FAILED)
-    _log.info(WORKER_STOPPED)
+    _log.info(events.WORKER_STOPPED)
 
 
 def segment_names(settings: Settings) -> dict[int, str]:

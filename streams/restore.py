@@ -175,5 +175,5 @@ def _refuse_members(client: Client) -> None:
     if found.members:
         raise RecorderRuns(
             f"{len(found.members)} recorders are members of {GROUP}: stop them first (SIGTERM; one that was "
-            "killed stays a member until its session has timed out, 45 s)"
+            "killed stays a member until its session has timed out)"
         )

@@ -21,6 +21,7 @@ from streams.engine.kafka import KafkaUnavailable
 from streams.engine.sealed import NotReplayable
 from streams.explain import UnknownRecipient
 from streams.mail import NoSandbox
+from streams.recording.landing import EverythingRefused
 from streams.replay import workers
 from streams.replay.session import TimeHasPassed
 from streams.replay.workers import WorkerDied
@@ -37,6 +38,7 @@ EXPECTED = (
     VaultError,
     ClickHouseError,
     RecorderRuns,
+    EverythingRefused,
     WouldLose,
     NotReplayable,
     UnknownRecipient,

@@ -1,55 +1,26 @@
 """The metrics of a recorder, in Prometheus' format."""
 
-from typing import Final
+from prometheus_client import start_http_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
-
-from schemas.metrics import Metric
-
-ROWS: Final = Metric(
-    "opportune_record_rows_total", "counter", ("table",), "Rows that ClickHouse has acknowledged."
-)
-LETTERS: Final = Metric(
-    "opportune_record_dead_letters_total",
-    "counter",
-    ("reason",),
-    "Records that could not become rows; those of dead.letters itself are only counted, and stay there.",
-)
-INSERT_SECONDS: Final = Metric("opportune_record_insert_seconds", "histogram", (), "One insert of one block.")
-LAG_SECONDS: Final = Metric(
-    "opportune_record_lag_seconds",
-    "gauge",
-    (),
-    "Now minus the time at which Kafka took the oldest record that is held and not committed; 0: none is.",
-)
-UNACKED: Final = Metric(
-    "opportune_record_unacked_rows", "gauge", (), "Records held in memory, not yet committed."
-)
-WAITING: Final = Metric(
-    "opportune_record_waiting", "gauge", (), "1 while ClickHouse does not take rows and the recorder waits."
-)
-METRICS: Final = (ROWS, LETTERS, INSERT_SECONDS, LAG_SECONDS, UNACKED, WAITING)
-
-_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
+from schemas import metrics
+from streams.metrics import Registry
 
 
 class Figures:
     """Counts what a recorder does. One a process."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._rows = Counter(ROWS.name, ROWS.doc, ROWS.labels, registry=self._registry)
-        self._letters = Counter(LETTERS.name, LETTERS.doc, LETTERS.labels, registry=self._registry)
-        self._seconds = Histogram(
-            INSERT_SECONDS.name, INSERT_SECONDS.doc, registry=self._registry, buckets=_BUCKETS
-        )
-        self._lag = Gauge(LAG_SECONDS.name, LAG_SECONDS.doc, registry=self._registry)
-        self._unacked = Gauge(UNACKED.name, UNACKED.doc, registry=self._registry)
-        self._waiting = Gauge(WAITING.name, WAITING.doc, registry=self._registry)
+        made = self._registry = Registry()
+        self._rows = made.counter(metrics.RECORD_ROWS)
+        self._letters = made.counter(metrics.RECORD_LETTERS)
+        self._seconds = made.histogram(metrics.RECORD_INSERT_SECONDS)
+        self._lag = made.gauge(metrics.RECORD_LAG_SECONDS)
+        self._unacked = made.gauge(metrics.RECORD_UNACKED)
+        self._waiting = made.gauge(metrics.RECORD_WAITING)
 
     def serve(self, port: int, bind: str) -> int:
         """Serve `/metrics`; port 0 takes any free one. Returns the port. Raises OSError if it is taken."""
-        server, _ = start_http_server(port, bind, registry=self._registry)
+        server, _ = start_http_server(port, bind, registry=self._registry.collectors)
         return int(server.server_port)
 
     def inserted(self, table: str, rows: int) -> None:

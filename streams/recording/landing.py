@@ -7,11 +7,12 @@ from typing import Final
 
 import structlog
 
+from schemas.reasons import DeadLetterReason
 from sinks.clickhouse.client import ClickHouse, ClickHouseUnavailable, RowsRefused
 from sinks.clickhouse.insert import Block, insert
+from streams import events
 from streams.recording.batch import Batch, Unrecorded, offset_of
 from streams.recording.figures import Figures
-from streams.recording.names import CLICKHOUSE_AWAY, CLICKHOUSE_BACK, REFUSED
 from streams.recording.rows import rows_of
 
 _FIRST_WAIT_S: Final = 0.5
@@ -76,7 +77,7 @@ class Landing:
         by_offset = {offset_of(message): message for message in batch.messages}
         for block in blocks:
             for offset, error in self._put(block):
-                unrecorded.append(Unrecorded(by_offset[offset], REFUSED, error))
+                unrecorded.append(Unrecorded(by_offset[offset], DeadLetterReason.REFUSED, error))
         return unrecorded
 
     def close(self) -> None:
@@ -120,13 +121,13 @@ class Landing:
                 insert(self._client, self._stored, block)
             except ClickHouseUnavailable as error:
                 if not pause:
-                    _log.warning(CLICKHOUSE_AWAY, error=str(error))
+                    _log.warning(events.CLICKHOUSE_AWAY, error=str(error))
                 pause = min(2 * pause, _LONGEST_WAIT_S) or _FIRST_WAIT_S
                 self._figures.waiting(True)
                 self._wait(pause)
             else:
                 self._figures.took(time.monotonic() - began)
                 if pause:
-                    _log.info(CLICKHOUSE_BACK)
+                    _log.info(events.CLICKHOUSE_BACK)
                 self._figures.waiting(False)
                 return

@@ -16,12 +16,12 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from schemas import topics
 from schemas.settings import Settings
+from streams import events
 from streams.engine.cut import Out
 from streams.engine.kafka import Client, KafkaUnavailable
 from streams.recording.batch import Batch, Unrecorded, offset_of
 from streams.recording.figures import Figures
 from streams.recording.landing import GivenUp, Landing
-from streams.recording.names import PARTITIONS_ASSIGNED, RECORD_REFUSED
 from streams.recording.rows import RECORDED
 
 GROUP: Final = "opportune-record"
@@ -159,7 +159,7 @@ class Recorder:
             place.offset = found.offset
         consumer.assign(partitions)
         self._paused = False
-        _log.info(PARTITIONS_ASSIGNED, partitions=len(partitions), generation=self._generation)
+        _log.info(events.PARTITIONS_ASSIGNED, partitions=len(partitions), generation=self._generation)
 
     def _revoked(self, _: Consumer, __: list[TopicPartition]) -> None:
         self._let_go()
@@ -257,7 +257,9 @@ class Recorder:
         for each in unrecorded:
             self._figures.dead_lettered(each.reason)
             name, partition, offset = each.message.topic(), each.message.partition(), offset_of(each.message)
-            _log.error(RECORD_REFUSED, topic=name, partition=partition, offset=offset, error_kind=each.reason)
+            _log.error(
+                events.RECORD_REFUSED, topic=name, partition=partition, offset=offset, error_kind=each.reason
+            )
             if name != topics.DEAD_LETTERS.name:
                 letters.append(each.letter())
         if letters:

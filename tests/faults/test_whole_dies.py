@@ -12,13 +12,16 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import psutil
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from infra.embedded import ClickHouseServer, SandboxServer, Server
 from infra.embedded.process import find, read_child
 from schemas import policy, topics
 from schemas.dispatch import State
 from streams.recording import progress
+from streams.recording.recorder import GROUP
 from streams.replay import completejourney, session
 from tests.support import mail, record, whole
 from tests.support import stack as stacks
@@ -115,3 +118,40 @@ def test_one_kill_of_each_process_loses_and_repeats_nothing(tmp_path: Path) -> N
 @pytest.mark.timeout(1200)
 def test_five_kills_of_each_process_lose_and_repeat_nothing(tmp_path: Path) -> None:
     _assert_kills_lose_nothing(tmp_path, each=5, apart=3.0, seed=2)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_clickhouse_away_for_three_minutes_under_load_holds_nobody_up(tmp_path: Path) -> None:
+    place = whole.eager_policy(tmp_path, "30/hr")
+    with whole.running(tmp_path, 2469, 4) as (stack, _):
+        stack.environment["OPPORTUNE_POLICY_DIR"] = str(place)
+        end = START + timedelta(hours=72)
+        events = completejourney.people(START, end, None) + completejourney.events(START, end, None)
+        deliver, decide, recorder = (stack.start_worker(role) for role in ("deliver", "decide", "record"))
+        living = Thread(
+            target=session.live, args=(stack.client, events, START, end, SPEED, lambda _: None), daemon=True
+        )
+        living.start()
+        mail.await_mail(stack, 10)
+        server = ClickHouseServer(stack.settings.state_dir)
+        server.down()
+        away_from, most = time.monotonic(), 0
+        while time.monotonic() < away_from + 180:
+            assert recorder.poll() is None, "the recorder goes on waiting"
+            most = max(most, psutil.Process(recorder.pid).memory_info().rss)
+            time.sleep(1)
+        assert most < 600 << 20, f"{most >> 20} MiB"
+        group = AdminClient(stack.client.config()).describe_consumer_groups([GROUP])[GROUP].result()
+        assert len(group.members) == 1, "it has stayed in its group"
+        behind = progress.behind(stack.client)
+        assert behind > 1000, "there was load"
+        server.up()
+        living.join(stacks.PATIENCE_S)
+        assert not living.is_alive()
+        for worker in (deliver, decide):
+            worker.terminate()
+            assert worker.wait(60) == 0
+        record.await_landed(stack, recorder)
+        reconciled = stack.run("reconcile")
+        assert reconciled.returncode == 0, reconciled.stdout + reconciled.stderr
