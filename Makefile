@@ -18,7 +18,7 @@ help: ## Show what there is
 
 setup: .venv/.dev ## Make .venv with everything that development needs
 
-demo: .venv/.runtime ## Two months of a grocery as history, a minute live, and a report
+demo: .venv/.runtime ## Two months of a grocery as history, a minute live with mail, and a report
 	$(BIN)/opportune demo
 
 test: .venv/.dev ## Run the tests, all but the long fault runs
@@ -37,7 +37,7 @@ lint: .venv/.dev ## Check style, types, who imports whom, and schemas
 bench: .venv/.dev ## Measure the speed: make bench SUITE=decide
 	$(BIN)/python -m benchmarks $(SUITE)
 
-up: .venv/.runtime ## Start Kafka on this machine
+up: .venv/.runtime ## Start Kafka, ClickHouse and the mail sandbox on this machine
 	$(BIN)/opportune up
 
 down: .venv/.runtime ## Stop what `make up` started
