@@ -142,11 +142,18 @@ class Server(ABC, Generic[AnEndpoint]):
         """
         with self._locked():
             child = read_child(self._record)
-            if child is None or find(child) is None:
-                child = self._start()
-            endpoint = self._endpoint()
+            if child is not None and find(child) is not None:
+                endpoint = self._endpoint()
+                if endpoint is None:
+                    raise EmbeddedError(f"{self._ports} is gone while the server runs: run `down`, then `up`")
+                try:
+                    self._wait(child, endpoint)
+                    return endpoint
+                except ServerDied:
+                    pass  # it was ending when it was looked at: one that was killed takes its time
+            child, endpoint = self._start(), self._endpoint()
             if endpoint is None:
-                raise EmbeddedError(f"{self._ports} is gone while the server runs: run `down`, then `up`")
+                raise EmbeddedError(f"{self._ports} is gone; run `up` again")
             self._wait(child, endpoint)
         return endpoint
 
