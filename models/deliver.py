@@ -58,7 +58,10 @@ class Stop:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a claim, at `at` UTC ms; `returned`: it was not begun, and may be claimed again."""
+    """What became of a claim, at `at` UTC ms (0: the clock did not say).
+
+    `returned`: it was not begun, and may be claimed again.
+    """
 
     dispatch_id: str
     kind: Kind
@@ -99,7 +102,7 @@ class Delivering:
                 self._settle(row, result)
 
     def _settle(self, row: np.void, result: Result) -> None:
-        at, kind = min(result.at, self.now), result.kind
+        at, kind = min(result.at or self.now, self.now), result.kind
         if kind == "returned":
             self.figures["returned"] += 1
             self._wait_or_end(row, result.dispatch_id, self.now)

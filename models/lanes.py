@@ -39,6 +39,10 @@ class Bucket:
         """When the next message may go."""
         return state - (self.burst - 1) * self.interval
 
+    def most_until(self, state: float, until: float) -> int:
+        """How many messages may go up to `until`, if each goes as soon as it may."""
+        return max(0, math.floor((until - self.opens_at(state)) / self.interval) + 1)
+
     def after(self, state: float, now: float) -> float:
         """State once a message has gone at `now`."""
         return max(state, now) + self.interval

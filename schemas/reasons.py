@@ -26,7 +26,7 @@ class Reason(StrEnum):
     WITHDRAWN = "withdrawn", "Consent was withdrawn, or the recipient suppressed, before it was confirmed."
     RETIRED = "retired", "The policy no longer has the campaign that scheduled it."
     CONFIRMED = "confirmed", "Delivery reported it sent."
-    FAILED = "failed", "Delivery reported that it was not sent."
+    FAILED = "failed", "Delivery did not report it sent: refused, expired, or its outcome is unknown."
     UNCONFIRMED = "unconfirmed", "An hour past expiry delivery had reported nothing."
 
 

@@ -1,10 +1,11 @@
 """Settings: from `opportune.toml`, from the environment (`OPPORTUNE_…`), with defaults for one machine."""
 
 import os
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -88,6 +89,14 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe that is logged."
     )
+
+    @field_validator("mail_from")
+    @classmethod
+    def _names_a_mailbox(cls, value: str) -> str:
+        local, _, domain = parseaddr(value)[1].rpartition("@")
+        if not local or "." not in domain or not value.isprintable():
+            raise ValueError(f'{value!r} names no mailbox; write for example "Shop <hello@shop.example>"')
+        return value
 
     @property
     def vault_path(self) -> Path:

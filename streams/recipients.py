@@ -168,6 +168,8 @@ def _problem(row: Mapping[str, str | None], seen: set[bytes]) -> str | None:
             return f"{name} has more than {_LONGEST.get(name, _LONGEST_ATTRIBUTE)} bytes"
     if not known["recipient_id"]:
         return "no recipient_id"
+    if "@" in known["recipient_id"]:
+        return "recipient_id looks like an address; it goes where no address may, so use an opaque id"
     if known["recipient_id"].encode() in seen:
         return "this recipient_id came before in the file; the first row counts"
     if not known["address"]:

@@ -9,7 +9,7 @@ from models.templates import Template, TemplateError
 from schemas.policy import Policy, PolicyError
 from schemas.settings import Settings
 from sinks.transports import Message
-from sinks.vault import Contact, Vault
+from sinks.vault import Contact, Vault, WrongKey
 from streams.sender import Prepared
 
 
@@ -44,14 +44,20 @@ class Renderer:
 
     def __call__(self, claims: Sequence[Claim], now: int) -> list[Prepared | Result]:
         """See `streams.sender.Prepare`."""
-        contacts = self._vault.get_many([claim.recipient_id for claim in claims])
+        try:
+            contacts = self._vault.get_many([claim.recipient_id for claim in claims])
+        except WrongKey as error:
+            if len(claims) == 1:
+                return [_deferred(claims[0], now, str(error))]
+            return [ready for claim in claims for ready in self([claim], now)]  # the others can go
         return [self._prepare(claim, contacts.get(claim.recipient_id), now) for claim in claims]
 
     def _prepare(self, claim: Claim, contact: Contact | None, now: int) -> Prepared | Result:
         template = self._templates.get(claim.template)
         if contact is None or template is None:
+            # It may come yet: an import or a deployment is late. If not, the message expires.
             missing = "address in the vault" if contact is None else f"template {claim.template}"
-            return Result(claim.dispatch_id, "bounced", now, detail=f"no {missing}")
+            return _deferred(claim, now, f"no {missing}")
         settings = self._settings
         context = {
             "attributes": contact.attributes,
@@ -76,3 +82,7 @@ class Renderer:
         except TemplateError as error:
             return Result(claim.dispatch_id, "bounced", now, detail=f"not rendered: {error}", template=used)
         return Prepared(Message(claim.dispatch_id, claim.lane, contact.address, content), used)
+
+
+def _deferred(claim: Claim, now: int, why: str) -> Result:
+    return Result(claim.dispatch_id, "deferred", now, detail=why)

@@ -1,15 +1,16 @@
 """Sending what DELIVER has claimed: rendered, paced by lane, asked again at the last moment, handed over.
 
-A claim is begun within a second or given back: a worker that was frozen, and has lost its partition
-meanwhile, then begins none of the messages that its successor has written down as unknown.
+A claim is begun within a second of the cut that made it, or given back. So a worker that was frozen, or whose
+commit took long, begins none of the messages that were recalled, or written down as unknown, meanwhile.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import time_ns
 from typing import Any, Final
 
 import structlog
@@ -23,24 +24,18 @@ from streams.agents.deliver import Feedback
 from streams.agents.dispatches import DispatchStore
 from streams.engine.consumer import end_worker
 from streams.engine.control import Control
+from streams.engine.cut import uptime
 from streams.engine.store import Store
 
 _log = structlog.get_logger()
 _BEGIN_WITHIN_S: Final = 1.0
-_AHEAD_S: Final = 0.5  # of a lane's rate is claimed ahead, so that a slow commit does not leave it idle
+_AHEAD_S: Final = 0.5  # so much of a lane's rate is claimed ahead: a slow commit does not leave it idle
+_MOST_AHEAD: Final = 100  # and no more than is rendered well within the second
+_PREPARED_AT_ONCE: Final = 20
 _LOOK_UP_S: Final = 0.1  # so soon a lane that waits notices a pause, a recall or another clock
 _FIRST_REST_S: Final = 0.5
 _LONGEST_REST_S: Final = 30.0
-
 _FAILED_REST_S: Final = 5.0
-_KINDS: Final[Mapping[str, Kind]] = {
-    "accepted": "delivered",
-    "deferred": "deferred",
-    "bounced": "bounced",
-    "unknown": "unknown",
-    "not_sent": "returned",
-    "vetoed": "returned",
-}
 
 
 @dataclass(frozen=True)
@@ -54,10 +49,19 @@ class Prepared:
 # Gets claims and the time (UTC ms); gives a message for each, or what became of one that cannot be sent.
 Prepare = Callable[[Sequence[Claim], int], Sequence[Prepared | Result]]
 
+_KINDS: Final[Mapping[str, Kind]] = {
+    "accepted": "delivered",
+    "deferred": "deferred",
+    "bounced": "bounced",
+    "unknown": "unknown",
+    "not_sent": "returned",
+    "vetoed": "returned",
+}
+
 
 @dataclass
 class _Claimed:
-    """A message that may go, and the monotonic clock when it was claimed."""
+    """A message that may go, and when its claim was made, of `uptime`."""
 
     claim: Claim
     prepared: Prepared
@@ -69,11 +73,12 @@ class _LaneState:
     """A lane of one partition: what is queued, its bucket, and whether its server answers."""
 
     bucket: Bucket
+    level: float  # state of the bucket
     connections: int
     transport: Transport
     queue: deque[_Claimed] = field(default_factory=deque)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
-    level: float | None = None  # state of the bucket
+    preparing: int = 0
     under_way: int = 0
     rests_until: float = 0.0
     failures: int = 0
@@ -92,10 +97,12 @@ class _Partition:
 
 
 class Sender:
-    """`Effects` of DELIVER; lives in the event loop, only `prepare` runs in a thread."""
+    """`Effects` of DELIVER; lives in the event loop, only `prepare` runs in a thread of its own."""
 
     def __init__(self, lanes: Lanes, prepare: Prepare, transport_of: Callable[[Lane], Transport]) -> None:
         self._lanes, self._prepare, self._transport_of = lanes, prepare, transport_of
+        # Its own: rendering must not keep commits waiting for a thread.
+        self._renderers = ThreadPoolExecutor(1, "render")
         self._control = Control()
         self._rests_until = 0.0
         self._partitions: dict[int, _Partition] = {}
@@ -106,45 +113,45 @@ class Sender:
 
     def wanting(self, partition: int, store: Store, now: int) -> bool:
         """See `Effects.wanting`: something came back, or a lane with room has something that may go."""
-        known = self._partitions.get(partition)
-        if known is not None and (known.results or known.draining):
+        known = self._known(partition)
+        if known.results or known.draining:
             return bool(known.results)
         return isinstance(store, DispatchStore) and any(
             next(store.ready(lane, now, self._control.holds), None) is not None
             for lane in store.lanes(now)
-            if self._room(partition, lane) > 0
+            if self._room(known, lane) > 0
         )
 
     def feedback(self, partition: int, resumed: bool) -> Feedback:
         """See `Effects.feedback`."""
-        known = self._partitions.setdefault(partition, _Partition())
+        known = self._known(partition)
         results, known.results = known.results, []
-        return Feedback(resumed, results, lambda lane: self._room(partition, lane))
+        return Feedback(resumed, results, lambda lane: self._room(known, lane))
 
-    def begin(self, partition: int, effects: Sequence[Claim | Stop]) -> None:
+    def begin(self, partition: int, effects: Sequence[Claim | Stop], since: float) -> None:
         """See `Effects.begin`."""
-        known = self._partitions.setdefault(partition, _Partition())
+        known = self._known(partition)
         known.recalled.update(effect.dispatch_id for effect in effects if isinstance(effect, Stop))
         claims = [effect for effect in effects if isinstance(effect, Claim)]
+        for claim in claims:
+            self._lane(known, claim.lane, self._now() or 0).preparing += 1
+        known.open += len(claims)
         if claims:
-            known.open += len(claims)
-            self._start(known, self._take_up(known, claims, time.monotonic()))
+            self._start(known, self._take_up(known, claims, since))
 
     async def drain(self, partition: int, timeout: float) -> bool:
         """See `Effects.drain`."""
-        known = self._partitions.get(partition)
-        if known is None:
-            return True
+        known = self._known(partition)
         known.draining = True
-        deadline = time.monotonic() + timeout
-        while known.open and time.monotonic() < deadline:
+        deadline = uptime() + timeout
+        while known.open and uptime() < deadline:
             for lane in known.lanes.values():
                 lane.woken.set()
             await asyncio.sleep(0.01)
         return not known.open
 
     def release(self, partition: int) -> None:
-        """See `Effects.release`. What is still under way goes on to its end, and nobody learns of it."""
+        """See `Effects.release`. What is still under way is cut off; the next owner calls it unknown."""
         known = self._partitions.pop(partition, None)
         if known is not None:
             for task in known.tasks:
@@ -152,21 +159,33 @@ class Sender:
             for lane in known.lanes.values():
                 self._start(known, lane.transport.close())
 
-    def _room(self, partition: int, name: str) -> int:
-        """How many messages of a lane can be taken up now."""
-        known = self._partitions.get(partition, _Partition())
-        now, lane = self._now(), known.lanes.get(name)
-        if known.draining or not now or not self._control.clock.pace or time.monotonic() < self._rests_until:
-            return 0
-        ahead = max(1, round(self._lanes.of(name).rate * self._control.clock.pace * _AHEAD_S))
+    def _known(self, partition: int) -> _Partition:
+        return self._partitions.setdefault(partition, _Partition())
+
+    def _lane(self, known: _Partition, name: str, now: int) -> _LaneState:
+        lane = known.lanes.get(name)
         if lane is None:
-            return ahead
-        if time.monotonic() < lane.rests_until or lane.under_way >= lane.connections:
+            setting = self._lanes.of(name)
+            bucket = Bucket.of(setting)
+            lane = _LaneState(bucket, bucket.emptied(now), setting.connections, self._transport_of(setting))
+            known.lanes[name] = lane
+            self._start(known, self._pace(known, lane))
+        return lane
+
+    def _room(self, known: _Partition, name: str) -> int:
+        """How many messages of a lane can be taken up now: those that its bucket lets go soon."""
+        now, pace = self._now(), self._control.clock.pace
+        if known.draining or now is None or not pace or uptime() < self._rests_until:
             return 0
-        return ahead - len(lane.queue)
+        lane = self._lane(known, name, now)
+        if uptime() < lane.rests_until or lane.under_way >= lane.connections:
+            return 0
+        ahead = lane.bucket.most_until(lane.level, now + _AHEAD_S * 1000 * pace)
+        return min(ahead, _MOST_AHEAD) - len(lane.queue) - lane.preparing
 
     def _now(self) -> int | None:
-        return self._control.clock.now(time.time_ns() // 1_000_000)
+        """The time on the deployment's clock; None where only a plan tells it."""
+        return self._control.clock.now(time_ns() // 1_000_000)
 
     def _start(self, known: _Partition, work: Coroutine[Any, Any, None]) -> None:
         def ended(task: asyncio.Task[None]) -> None:
@@ -179,28 +198,26 @@ class Sender:
         task.add_done_callback(ended)
 
     async def _take_up(self, known: _Partition, claims: Sequence[Claim], since: float) -> None:
-        """Render claims and put them into their lanes' queues."""
+        """Render claims, a few at a time, and put them into their lanes' queues."""
+        for first in range(0, len(claims), _PREPARED_AT_ONCE):
+            some = claims[first : first + _PREPARED_AT_ONCE]
+            for claim, ready in zip(some, await self._prepared(some), strict=True):
+                lane = known.lanes[claim.lane]
+                lane.preparing -= 1
+                if isinstance(ready, Result):
+                    self._end(known, ready)
+                else:
+                    lane.queue.append(_Claimed(claim, ready, since))
+                    lane.woken.set()
+
+    async def _prepared(self, claims: Sequence[Claim]) -> Sequence[Prepared | Result]:
+        loop = asyncio.get_running_loop()
         try:
-            prepared = await asyncio.to_thread(self._prepare, claims, self._now() or 0)
+            return await loop.run_in_executor(self._renderers, self._prepare, claims, self._now() or 0)
         except Exception as error:  # the vault cannot be read, say: nothing has gone
             _log.error(events.PREPARING_FAILED, seconds=_FAILED_REST_S, exc_info=error)
-            self._rests_until = time.monotonic() + _FAILED_REST_S
-            for claim in claims:
-                self._give_back(known, claim)
-            return
-        for claim, ready in zip(claims, prepared, strict=True):
-            if isinstance(ready, Result):
-                self._end(known, ready)
-                continue
-            lane = known.lanes.get(claim.lane)
-            if lane is None:
-                setting = self._lanes.of(claim.lane)
-                transport = self._transport_of(setting)
-                lane = _LaneState(Bucket.of(setting), setting.connections, transport)
-                known.lanes[claim.lane] = lane
-                self._start(known, self._pace(known, lane))
-            lane.queue.append(_Claimed(claim, ready, since))
-            lane.woken.set()
+            self._rests_until = uptime() + _FAILED_REST_S
+            return [self._returned(claim) for claim in claims]
 
     async def _pace(self, known: _Partition, lane: _LaneState) -> None:
         """Let a lane's messages go, one by one, when its bucket and its connections allow."""
@@ -211,12 +228,12 @@ class Sender:
                 continue
             now = self._now()
             claimed = lane.queue[0]
-            if now is None or not self._wanted(known, lane, claimed, now):
+            if now is None or not self._wanted(known, lane, claimed):
                 lane.queue.popleft()
-                self._give_back(known, claimed.claim)
+                self._end(known, self._returned(claimed.claim))
                 continue
             # No bucket is ever emptier; only a clock that was set back makes it look so.
-            lane.level = min(lane.bucket.emptied(now), lane.level or lane.bucket.emptied(now))
+            lane.level = min(lane.bucket.emptied(now), lane.level)
             early = (lane.bucket.opens_at(lane.level) - now) / (self._control.clock.pace or 1) / 1000
             if early > 0:
                 await asyncio.sleep(min(early, _LOOK_UP_S))
@@ -230,24 +247,38 @@ class Sender:
                 lane.under_way += 1
                 self._start(known, self._send(known, lane, claimed))
 
-    def _wanted(self, known: _Partition, lane: _LaneState, claimed: _Claimed, now: int) -> bool:
-        """Whether a claimed message may still begin: asked when its turn comes, and when it is connected."""
-        claim, clock = claimed.claim, time.monotonic()
+    def _wanted(self, known: _Partition, lane: _LaneState, claimed: _Claimed) -> bool:
+        """Whether a claimed message may still begin: asked when its turn comes."""
+        clock = uptime()
         return (
             clock - claimed.since <= _BEGIN_WITHIN_S
             and clock >= lane.rests_until
             and not known.draining
+            and self._allowed(known, claimed.claim)
+        )
+
+    def _allowed(self, known: _Partition, claim: Claim) -> bool:
+        """Whether nothing forbids a message: no pause, no recall, and its time has not passed."""
+        now = self._now()
+        return (
+            now is not None
+            and now < claim.expires_at
             and not self._control.holds(claim.campaign, claim.lane)
             and claim.dispatch_id not in known.recalled
-            and now < claim.expires_at
         )
 
     async def _send(self, known: _Partition, lane: _LaneState, claimed: _Claimed) -> None:
-        claim = claimed.claim
+        claim, begun = claimed.claim, False
+
+        def still_wanted() -> bool:
+            # Asked before each step of the transaction: the first time it begins, in its second or never.
+            nonlocal begun
+            allowed = self._allowed(known, claim) if begun else self._wanted(known, lane, claimed)
+            begun = begun or allowed
+            return allowed
+
         try:
-            outcome = await lane.transport.send(
-                claimed.prepared.message, lambda: self._wanted(known, lane, claimed, self._now() or 0)
-            )
+            outcome = await lane.transport.send(claimed.prepared.message, still_wanted)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # whatever it is, the message may have gone
@@ -264,7 +295,7 @@ class Sender:
         if outcome.kind == "not_sent":
             lane.failures += 1
             rest = min(_FIRST_REST_S * 2 ** min(lane.failures - 1, 10), _LONGEST_REST_S)
-            lane.rests_until = time.monotonic() + rest
+            lane.rests_until = uptime() + rest
             _log.warning(events.LANE_RESTS, lane=claim.lane, seconds=rest, error=outcome.detail)
         elif outcome.kind != "vetoed":
             lane.failures = 0
@@ -279,8 +310,8 @@ class Sender:
         )
         self._end(known, result)
 
-    def _give_back(self, known: _Partition, claim: Claim) -> None:
-        self._end(known, Result(claim.dispatch_id, "returned", self._now() or 0))
+    def _returned(self, claim: Claim) -> Result:
+        return Result(claim.dispatch_id, "returned", self._now() or 0)
 
     def _end(self, known: _Partition, result: Result) -> None:
         known.open -= 1

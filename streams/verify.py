@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from schemas import topics
+from schemas import codec, topics
 from streams.engine import sealed
 from streams.engine.kafka import Record, read_all
 from streams.engine.line import Spec
@@ -10,6 +10,7 @@ from streams.engine.sealed import NotReplayable
 from streams.engine.store import Store
 
 _WITNESSES = (topics.AUDIT.name, topics.DEAD_LETTERS.name)
+_SOURCES = {topic.name for topic in topics.SOURCES}
 
 
 def differences(spec: Spec, partition: int) -> Iterator[str]:
@@ -18,7 +19,10 @@ def differences(spec: Spec, partition: int) -> Iterator[str]:
     Raises `NotReplayable` if retention has taken the beginning, or a cut was made under another policy.
     """
     consumer = spec.client.reader()
-    written = {topic: iter(list(read_all(consumer, topic, partition))) for topic in _WITNESSES}
+    written = {
+        topic: iter([record for record in read_all(consumer, topic, partition) if _of_decide(topic, record)])
+        for topic in _WITNESSES
+    }
     store: Store | None = None
     for cut, entry, handled, rows in sealed.replay(spec, partition):
         store = rows
@@ -38,6 +42,14 @@ def differences(spec: Spec, partition: int) -> Iterator[str]:
             yield f"partition {partition}: {topic} holds records that no cut gives"
     yield from _rows(spec, partition, store)
     consumer.close()
+
+
+def _of_decide(topic: str, record: Record) -> bool:
+    """Whether DECIDE wrote it: DELIVER and RECORD write to the same topics."""
+    fields = codec.decode(topic, record.value or b"")
+    if topic == topics.AUDIT.name:
+        return bool(fields["line"] == "decide")
+    return fields["topic"] in _SOURCES
 
 
 def _same(record: Record | None, key: bytes | None, value: bytes | None) -> bool:

@@ -1,6 +1,7 @@
 """The DELIVER line: decode, settle, recall, accept, expire, claim, write. Its rules: models/deliver.py."""
 
 import hashlib
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from streams.engine.store import UNKNOWN, Store
 
 APP: Final = "opportune-deliver"
 _RECALLS, _COMMANDS = (topic.name for topic in topics.DISPATCH_SOURCES)
-_LIMITS: Final = {"dispatch_id": 64, "recipient_id": 128, "campaign": 63, "template": 63, "lane": 32}
+_LIMITS: Final = {"recipient_id": 128, "campaign": 63, "template": 63, "lane": 32}
 
 
 @dataclass(frozen=True)
@@ -150,10 +151,20 @@ def _take(cut: Cut, topic: str) -> _Taken:
 
 
 def _invalid(fields: Mapping[str, Any]) -> str | None:
+    for name in ("dispatch_id", "decision_id"):
+        if name in fields and not _is_uuid(fields[name]):
+            return f"{name} must be a UUID, in its usual form"
     for name, limit in _LIMITS.items():
         if name in fields and not 1 <= len(fields[name].encode()) <= limit:
             return f"{name} must have 1 to {limit} bytes"
     return None
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def _choose(cut: Cut, table: DispatchStore, cuts: Delivering, room: Callable[[str], int]) -> list[bytes]:

@@ -85,8 +85,9 @@ def up() -> None:
 def down() -> None:
     """Stop what `up` and `demo` started here; data stay."""
     for settings in (Settings(), demo_settings(Settings())):
-        for each in reversed(servers(settings, Console())):
-            each.down()
+        if settings.state_dir.exists():
+            for each in reversed(servers(settings, Console())):
+                each.down()
 
 
 def demo_settings(settings: Settings) -> Settings:

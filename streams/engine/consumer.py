@@ -152,6 +152,7 @@ class CutConsumer(driver.Consumer):
             line.fenced = True
         except Exception as error:
             end_worker(error)
+        line.released = True
         effects.release(line.partition)
 
     async def _finish_now(self, line: Line, cut: Cut) -> None:
@@ -282,7 +283,8 @@ class CutConsumer(driver.Consumer):
         try:
             began = time.perf_counter()
             entries = await asyncio.to_thread(line.commit)
-            line.settled()
+            if not line.released:
+                line.settled()
             self.metrics.committed(entries, time.perf_counter() - began)
         except Fenced:
             line.fenced = True

@@ -1,8 +1,9 @@
 """A cut, what a handler answers, and the handler's contract."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -124,6 +125,14 @@ class Handler(Protocol):
         ...
 
 
+_UPTIME_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def uptime() -> float:
+    """Seconds on a clock that never goes back and, where there is one, runs on while the machine sleeps."""
+    return time.clock_gettime(_UPTIME_CLOCK)
+
+
 class Effects(Protocol):
     """What a line does outside Kafka: begun after the cut that asked for it has committed, never before.
 
@@ -142,8 +151,11 @@ class Effects(Protocol):
         """Hand over what has come back since the last cut; `resumed` on the first one after a take-over."""
         ...
 
-    def begin(self, partition: int, effects: Sequence[Any]) -> None:
-        """Begin what a committed cut asked for."""
+    def begin(self, partition: int, effects: Sequence[Any], since: float) -> None:
+        """Begin what a committed cut asked for; the cut was made at `since` of `uptime`.
+
+        The commit may have taken long, and the partition may have been released meanwhile.
+        """
         ...
 
     async def drain(self, partition: int, timeout: float) -> bool:

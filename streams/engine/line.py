@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING
 from streams import events
 from streams.engine import journal, recovery
 from streams.engine.control import Control
-from streams.engine.cut import Consumed, Cut, Effects, Handled, Handler, Out
+from streams.engine.cut import Consumed, Cut, Effects, Handled, Handler, Out, uptime
 from streams.engine.journal import Entry
 from streams.engine.kafka import Client, bounds
 from streams.engine.plan import PlannedCut, PlanReader
@@ -72,6 +72,7 @@ class Line:
         self.cold = set(spec.sources)
         self.in_flight: Cut | None = None
         self.fenced = False
+        self.released = False  # its effects are another owner's now
         self.transactions: Transactions
         self._plan: PlanReader | None = None
         self._plan_offset = entry.plan_offset if entry else 0
@@ -79,6 +80,7 @@ class Line:
         self._control_seen = entry.control_version if entry else 0
         self._last_cut_wall = time.time_ns() // 1_000_000
         self._standing: Counter[str] = Counter()
+        self._made_at = 0.0
         self._resumed = True
         self._draining = False
         self._staged: list[Out] = []
@@ -286,6 +288,7 @@ class Line:
                 self.next_offsets[topic] = some[-1].offset + 1
         self._last_cut_wall = wall
         self._control_seen = control.version
+        self._made_at = uptime()
         effects, resumed = self.spec.effects, self._resumed
         self._resumed = False
         self.in_flight = Cut(
@@ -362,7 +365,7 @@ class Line:
         """After `commit`, in the event loop: begin what the cuts asked for, and let the next one be made."""
         effects, self._staged_effects = self._staged_effects, []
         if self.spec.effects is not None:
-            self.spec.effects.begin(self.partition, effects)
+            self.spec.effects.begin(self.partition, effects, self._made_at)
         self.in_flight = None
 
     def drain(self) -> None:

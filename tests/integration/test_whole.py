@@ -90,6 +90,13 @@ def test_mail_went_out_and_all_of_it_is_accounted_for(
     assert reconciled.returncode == 0, reconciled.stdout + reconciled.stderr
 
 
+def test_what_decide_wrote_comes_out_the_same_again_beside_what_deliver_wrote(
+    lived: tuple[Stack, Warehouse, dict[str, int]],
+) -> None:
+    verified = lived[0].run("verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
 def test_the_story_of_a_mail_is_told_to_its_end(lived: tuple[Stack, Warehouse, dict[str, int]]) -> None:
     stack, house, _ = lived
     client = house.connect()

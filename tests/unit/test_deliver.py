@@ -297,3 +297,24 @@ def test_a_recovered_table_knows_what_may_go_next(world: World) -> None:
         recovered.put_many(keys, rows, np.zeros(len(rows), np.int64))
     waiting = [key.decode() for _, key in recovered.ready("gmail", T0 + HOUR, lambda *_: False)]
     assert (waiting, recovered.claimed) == ([THREE, TWO, ONE], set())
+
+
+def test_an_outcome_that_came_while_no_clock_ran_stands_at_the_cut(world: World) -> None:
+    world.cut(command(ONE), room=1)
+    handled = world.cut(results=[Result(ONE, "delivered", 0)], after=HOUR)
+    [event] = [
+        codec.decode(o.topic, o.value or b"") for o in handled.outputs if o.topic == topics.DELIVERY.name
+    ]
+    assert codec.millis(event["occurred_at"]) == T0 + HOUR
+
+
+@pytest.mark.parametrize("field", ["dispatch_id", "decision_id"])
+def test_a_command_whose_ids_are_none_becomes_a_dead_letter(world: World, field: str) -> None:
+    topic, fields = command(ONE)
+    fields[field] = "not-a-uuid\r\n"
+    feedback = Feedback(False, [], lambda _: 1)
+    bad = Record(1, T0, b"gmail", codec.encode(topic, fields), ())
+    nexts = dict.fromkeys([t.name for t in topics.DISPATCH_SOURCES], 2)
+    cut = Cut(0, 1, T0, T0, Control(), 0, None, False, {topic: [bad]}, nexts, feedback)
+    handled = world.handler.handle(cut, world.store)
+    assert [codec.decode(o.topic, o.value or b"")["reason"] for o in handled.outputs] == ["invalid"]

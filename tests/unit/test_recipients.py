@@ -49,6 +49,7 @@ def test_a_row_gives_a_contact_and_what_decide_learns(write: Write) -> None:
     ("row", "why"),
     [
         (",ann@mail.example,", "no recipient_id"),
+        ("ann@mail.example,ann@mail.example,", "opaque"),
         ("ann,,", "no address"),
         ("ann,ann.mail.example,", "not local@domain"),
         ("ann,ann@localhost,", "not local@domain"),

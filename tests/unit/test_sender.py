@@ -1,0 +1,253 @@
+"""Sending between two cuts: what begins, what is given back, and what comes of it; no Kafka, no SMTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.deliver import Claim, Result, Stop
+from schemas.policy import Lane, Lanes
+from schemas.settings import Settings
+from schemas.units import Rate
+from sinks.transports import Message, Outcome
+from sinks.vault import Contact
+from sinks.vault.sqlite import SqliteVault
+from streams.engine.control import Clock, Control
+from streams.engine.cut import uptime
+from streams.rendering import Renderer, load_templates
+from streams.sender import Prepared, Sender
+from streams.worker import load_policy, policy_folder
+
+FOREVER = 4_000_000_000_000
+
+
+class Scripted:
+    """A transport that answers as it is told and keeps what it was given."""
+
+    def __init__(self, answer: Callable[[Message], Outcome] = lambda _: Outcome("accepted", 250)) -> None:
+        self.answer, self.sent = answer, list[str]()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def send(self, message: Message, still_wanted: Callable[[], bool]) -> Outcome:
+        if not still_wanted():
+            return Outcome("vetoed")
+        await self.gate.wait()
+        if not still_wanted():
+            return Outcome("vetoed")
+        self.sent.append(message.dispatch_id)
+        return self.answer(message)
+
+    async def close(self) -> None: ...
+
+
+def claim(name: str, lane: str = "gmail", expires_at: int = FOREVER) -> Claim:
+    return Claim(name, f"r-{name}", "win_back", "win_back", lane, expires_at, 1)
+
+
+def prepare(claims: Sequence[Claim], now: int) -> list[Prepared | Result]:
+    return [Prepared(Message(c.dispatch_id, c.lane, "someone@mail.example", b""), "t@1") for c in claims]
+
+
+def sender(transport: Scripted, rate: str = "1000/s", prepare: Any = prepare, **more: Any) -> Sender:
+    return Sender(Lanes(default=Lane(rate=Rate.parse(rate), **more)), prepare, lambda lane: transport)
+
+
+async def results(of: Sender, count: int) -> dict[str, Result]:
+    """What comes back, once so many have."""
+    found: dict[str, Result] = {}
+    async with asyncio.timeout(20):
+        while len(found) < count:
+            found |= {result.dispatch_id: result for result in of.feedback(0, False).results}
+            await asyncio.sleep(0.005)
+    return found
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(work)
+
+
+def test_what_is_claimed_goes_and_its_outcome_comes_back() -> None:
+    async def story() -> None:
+        transport = Scripted()
+        of = sender(transport)
+        of.begin(0, [claim("a"), claim("b")], uptime())
+        found = await results(of, 2)
+        assert transport.sent == ["a", "b"]
+        assert [(r.kind, r.code, r.template) for r in found.values()] == [("delivered", 250, "t@1")] * 2
+
+    run(story())
+
+
+def test_a_claim_that_is_older_than_a_second_is_given_back_however_it_became_so() -> None:
+    async def story() -> None:
+        transport = Scripted()
+        of = sender(transport)
+        of.begin(0, [claim("late")], uptime() - 1.5)
+        assert (await results(of, 1))["late"].kind == "returned"
+        assert transport.sent == []
+
+    run(story())
+
+
+def test_a_recall_is_asked_before_a_message_begins_and_again_before_it_is_handed_over() -> None:
+    async def story() -> None:
+        transport = Scripted()
+        transport.gate.clear()
+        of = sender(transport)
+        of.begin(0, [claim("a")], uptime())
+        await asyncio.sleep(0.05)
+        of.begin(0, [Stop("a")], uptime())
+        transport.gate.set()
+        assert (await results(of, 1))["a"].kind == "returned"
+        assert transport.sent == []
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        Control(paused=True),
+        Control(paused_lanes=frozenset({"gmail"})),
+        Control(paused_campaigns=frozenset({"win_back"})),
+        Control(clock=Clock("plan", plan_id="year")),
+    ],
+)
+def test_what_is_held_is_given_back(control: Control) -> None:
+    async def story() -> None:
+        transport = Scripted()
+        of = sender(transport)
+        of.observe(control)
+        of.begin(0, [claim("a")], uptime())
+        assert (await results(of, 1))["a"].kind == "returned"
+        assert transport.sent == []
+
+    run(story())
+
+
+def test_a_message_whose_time_has_passed_is_given_back() -> None:
+    async def story() -> None:
+        transport = Scripted()
+        of = sender(transport)
+        of.begin(0, [claim("a", expires_at=time.time_ns() // 1_000_000 - 1)], uptime())
+        assert (await results(of, 1))["a"].kind == "returned"
+        assert transport.sent == []
+
+    run(story())
+
+
+def test_a_lane_whose_server_is_away_rests_and_the_others_go_on() -> None:
+    async def story() -> None:
+        transport = Scripted(lambda m: Outcome("not_sent" if m.lane == "down" else "accepted"))
+        of = sender(transport)
+        of.begin(0, [claim("a", "down"), claim("b", "up")], uptime())
+        found = await results(of, 2)
+        assert {name: result.kind for name, result in found.items()} == {"a": "returned", "b": "delivered"}
+        room = of.feedback(0, False).room
+        assert (room("down"), room("up") > 0) == (0, True)
+
+    run(story())
+
+
+def test_a_slow_lane_has_room_only_shortly_before_its_bucket_opens() -> None:
+    async def story() -> None:
+        room = sender(Scripted(), "6/hr").feedback(0, False).room
+        assert room("gmail") == 0, "the bucket of a new owner is empty"
+        quick = sender(Scripted(), "20/s").feedback(0, False).room
+        assert quick("gmail") == 10, "half a second's"
+        fast = sender(Scripted(), "100000/s").feedback(0, False).room
+        assert fast("gmail") == 100, "never more than is rendered in time"
+
+    run(story())
+
+
+def test_what_is_being_rendered_takes_room() -> None:
+    async def story() -> None:
+        of = sender(Scripted(), "20/s")
+        of.begin(0, [claim(str(i)) for i in range(7)], uptime())
+        assert of.feedback(0, False).room("gmail") == 3
+        await results(of, 7)
+
+    run(story())
+
+
+def test_slow_rendering_slows_a_lane_and_does_not_stop_it() -> None:
+    def slowly(claims: Sequence[Claim], now: int) -> list[Prepared | Result]:
+        time.sleep(0.005 * len(claims))
+        return prepare(claims, now)
+
+    async def story() -> None:
+        transport = Scripted()
+        of = sender(transport, "2000/s", slowly)
+        of.begin(0, [claim(str(i)) for i in range(of.feedback(0, False).room("gmail"))], uptime())
+        found = await results(of, 100)
+        assert {result.kind for result in found.values()} == {"delivered"}
+
+    run(story())
+
+
+def test_where_nothing_can_be_prepared_all_is_given_back() -> None:
+    def broken(claims: Sequence[Claim], now: int) -> list[Prepared | Result]:
+        raise RuntimeError("the vault is away")
+
+    async def story() -> None:
+        of = sender(Scripted(), prepare=broken)
+        of.begin(0, [claim("a"), claim("b")], uptime())
+        assert {result.kind for result in (await results(of, 2)).values()} == {"returned"}
+        assert of.feedback(0, False).room("gmail") == 0, "it rests"
+
+    run(story())
+
+
+def test_an_error_while_sending_leaves_the_message_unknown() -> None:
+    def fails(message: Message) -> Outcome:
+        raise RuntimeError("a bug")
+
+    async def story() -> None:
+        of = sender(Scripted(fails))
+        of.begin(0, [claim("a")], uptime())
+        assert (await results(of, 1))["a"].kind == "unknown"
+
+    run(story())
+
+
+def test_draining_ends_what_is_under_way_and_gives_the_rest_back() -> None:
+    async def story() -> None:
+        transport = Scripted()
+        transport.gate.clear()
+        of = sender(transport, connections=1)
+        of.begin(0, [claim("a"), claim("b")], uptime())
+        await asyncio.sleep(0.05)
+        draining = asyncio.create_task(of.drain(0, 5.0))
+        await asyncio.sleep(0.02)
+        feedback = of.feedback(0, False)
+        assert feedback.room("gmail") == 0
+        transport.gate.set()
+        assert await draining
+        found = {result.dispatch_id: result for result in feedback.results}
+        found |= await results(of, 2 - len(found))
+        assert (found["a"].kind, found["b"].kind) == ("delivered", "returned")
+        of.begin(0, [claim("c")], uptime())
+        assert (await results(of, 1))["c"].kind == "returned", "committed late: it does not begin any more"
+
+    run(story())
+
+
+def test_one_contact_that_does_not_open_holds_up_nobody_else(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    vault = SqliteVault.create(settings.vault_path, settings.vault_key_path)
+    vault.put_many(Contact(f"r-{name}", f"{name}@mail.example") for name in "abc")
+    vault._db.execute("UPDATE contact SET sealed = zeroblob(60) WHERE recipient_id = 'r-b'")
+    renderer = Renderer(vault, load_templates(policy_folder(settings), load_policy(settings)), settings)
+    ready = renderer([claim("a"), claim("b"), claim("c"), claim("d")], 1_700_000_000_000)
+    kinds = [each.kind if isinstance(each, Result) else "message" for each in ready]
+    assert kinds == ["message", "deferred", "message", "deferred"]
+    details = [each.detail for each in ready if isinstance(each, Result)]
+    assert [("does not open" in str(details[0])), details[1]] == [True, "no address in the vault"]
+    vault.close()
