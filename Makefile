@@ -22,7 +22,7 @@ demo: .venv/.runtime ## Two months of a grocery as history, a minute live with m
 	$(BIN)/opportune demo
 
 test: .venv/.dev ## Run the tests, all but the long fault runs
-	$(BIN)/pytest -m "not soak"
+	$(BIN)/pytest -m "not soak" --numprocesses 2 --dist loadfile
 
 faults: .venv/.dev ## Run the fault tests, the long ones too
 	$(BIN)/pytest -m "faults or soak"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from schemas import codec, topics
+from sinks.clickhouse import shape
 from streams import reading
 from streams.agents.intake import REKEYED, origin_of
 from streams.engine.journal import Entry, last_entry
@@ -19,7 +20,7 @@ from streams.explain import kind_of
 from streams.reading import Part
 from streams.reconciling import mail
 from streams.reconciling.deliveries import Deliveries, Place
-from streams.reconciling.recorded import TABLE_OF, Recorded
+from streams.reconciling.recorded import Recorded
 
 # A transaction's markers reach its partitions one after the other, and brokers' clocks differ.
 _SETTLE_S: Final = 0.5
@@ -103,8 +104,10 @@ class Facts:
 
     def _letter(self, part: Part, record: Record) -> None:
         letter = codec.decode(topics.DEAD_LETTERS.name, record.value or b"")
-        self._record("dlq", part, record)
         origin = letter["topic"], letter["partition"]
+        if self.recorded is not None:
+            name = *origin, letter["offset"], letter["reason"]
+            self.recorded.add_letter((part.topic, part.partition), record.offset, name)
         if letter["topic"] in _SOURCES:
             self._begin(part, letter["cut"])
             self.letters.setdefault(origin, []).append(letter["offset"])
@@ -124,7 +127,7 @@ class Facts:
 
     def _audit(self, part: Part, record: Record) -> None:
         fields = codec.decode(topics.AUDIT.name, record.value or b"")
-        self._record(TABLE_OF[kind_of(fields["body"])], part, record)
+        self._record(shape.table_of(fields["body"]), part, record)
         if fields["line"] == "deliver":
             self.deliver.add_audit(fields)
             return

@@ -15,6 +15,7 @@ from streams.engine.kafka import Client, KafkaUnavailable
 from streams.reading import Part
 from streams.recording.batch import Batch
 from streams.recording.figures import Figures
+from streams.recording.identity import topic_ids
 from streams.recording.landing import Landing
 from streams.recording.recorder import GROUP, MOST_BYTES, MOST_RECORDS
 from streams.recording.rows import RECORDED, TABLES
@@ -32,7 +33,7 @@ class RecorderRuns(RuntimeError):
 
 
 class WouldLose(RuntimeError):
-    """The tables hold records that the topics no longer have."""
+    """The tables hold records that the topics do not, or no longer."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Restore:
         self.parts: Sequence[Part] = [
             part for topic in RECORDED for part in reading.parts(self._consumer, topic.name)
         ]
+        self._topic_ids = topic_ids(client, [topic.name for topic in RECORDED])
 
     @property
     def offsets(self) -> int:
@@ -68,33 +70,44 @@ class Restore:
         return sum(part.high - part.low for part in self.parts)
 
     def refuse_loss(self) -> None:
-        """Raise `WouldLose` if the tables hold what the topics no longer do, or as `ClickHouse` says."""
+        """Raise `WouldLose` if the tables hold what the topics do not, or as `ClickHouse` says."""
         connection = self._house.connect()
         try:
             there = {
                 name
                 for (name,) in connection.execute(
-                    "SELECT name FROM system.tables WHERE database = %(views)s", {"views": self._house.views}
+                    "SELECT name FROM system.tables WHERE database = %(stored)s",
+                    {"stored": self._house.stored},
                 )
             }
-            for part in self.parts:
-                for table in TABLES[part.topic]:
-                    if part.low and table in there:
-                        self._compare(connection, part, table)
+            for topic, tables in TABLES.items():
+                for table in tables:
+                    if table in there:
+                        self._compare(connection, topic, table)
         finally:
             connection.close()
 
-    def _compare(self, connection: ClickHouse, part: Part, table: str) -> None:
-        older = connection.execute(
-            f"SELECT count() FROM {self._house.views}.{table} "  # noqa: S608 - names of ours
-            "WHERE topic = %(topic)s AND partition = %(partition)s AND offset < %(low)s",
-            {"topic": part.topic, "partition": part.partition, "low": part.low},
-        )[0][0]
-        if older:
+    def _compare(self, connection: ClickHouse, topic: str, table: str) -> None:
+        """Look for rows of what stands in no partition: retention deleted it, or the topic was made anew."""
+        spans = {part.partition: part for part in self.parts if part.topic == topic}
+        within = " OR ".join(
+            f"(partition = {part.partition} AND offset >= {part.low} AND offset < {part.high})"
+            for part in spans.values()
+        )
+        found = connection.execute(
+            f"SELECT partition, count() FROM {self._house.stored}.{table} FINAL "  # noqa: S608 - names of ours
+            f"WHERE topic = %(topic)s AND NOT ({within}) GROUP BY partition ORDER BY partition "
+            "SETTINGS do_not_merge_across_partitions_select_final = 1",
+            {"topic": topic},
+        )
+        if found:
+            partition, count = found[0]
+            part = spans.get(partition)
+            has = "there is no such partition" if part is None else f"it has {part.low:,} up to {part.high:,}"
             raise WouldLose(
-                f"{table} has {older:,} rows of records that {part.topic}/{part.partition} no longer has "
-                f"(it begins at offset {part.low:,}): a restore would lose them. Restore from a backup, or "
-                f"accept the loss by dropping the database {self._house.stored} yourself first"
+                f"{table} has {count:,} rows of records that {topic}/{partition} no longer has ({has}): a "
+                "restore would lose them. Restore from a backup, or accept the loss by dropping the database "
+                f"{self._house.stored} yourself first"
             )
 
     def run(self, on_records: OnRecords = lambda count: None) -> Restored:
@@ -124,7 +137,7 @@ class Restore:
         records = unrecorded = 0
         try:
             for part in self.parts:
-                for batch in _batches(self._consumer, part):
+                for batch in _batches(self._consumer, part, self._topic_ids[part.topic]):
                     unrecorded += len(landing.land(batch))
                     records += len(batch.messages)
                     on_records(len(batch.messages))
@@ -153,17 +166,17 @@ def _wait(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def _batches(consumer: Consumer, part: Part) -> Iterator[Batch]:
+def _batches(consumer: Consumer, part: Part, topic_id: str) -> Iterator[Batch]:
     messages: list[Message] = []
     size = 0
     for message in reading.messages(consumer, part):
         messages.append(message)
         size += len(message)
         if len(messages) == MOST_RECORDS or size >= MOST_BYTES:
-            yield Batch(part.topic, part.partition, messages)
+            yield Batch(part.topic, topic_id, part.partition, messages)
             messages, size = [], 0
     if messages:
-        yield Batch(part.topic, part.partition, messages)
+        yield Batch(part.topic, topic_id, part.partition, messages)
 
 
 def _refuse_members(client: Client) -> None:

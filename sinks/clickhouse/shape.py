@@ -92,6 +92,16 @@ def body(name: str) -> Shape:
     return shapes[name]
 
 
+def table_of(fields: Mapping[str, Any]) -> str:
+    """Table of a decoded body, known by its fields, which no other has alike. Raises LookupError if none."""
+    return _tables()[frozenset(fields)]
+
+
+@cache
+def _tables() -> dict[frozenset[str], str]:
+    return {frozenset(leaf.field for leaf in body(name).leaves): table for name, table in BODIES.items()}
+
+
 @cache
 def journal(topic: str) -> Shape:
     """Columns of a journal's entry."""

@@ -15,18 +15,25 @@ _KEPT_VALUE_BYTES = 64 * 1024
 
 def letter(cut: Cut, topic: str, record: Consumed, reason: DeadLetterReason, error: str) -> Out:
     """The dead letter of one record of a cut."""
+    return of_record(topic, cut.partition, record, reason, error, cut.now, cut.number)
+
+
+def of_record(
+    topic: str, partition: int, record: Consumed, reason: DeadLetterReason, error: str, at: int, cut: int
+) -> Out:
+    """The dead letter of one record of a partition; `at` is in UTC ms. Equal arguments give equal letters."""
     fields = {
         "topic": topic,
-        "partition": cut.partition,
+        "partition": partition,
         "offset": record.offset,
         **_kept(record),
         "reason": reason.value,
         "error": f"{error}{_beyond(record)}",
-        "at": cut.now,
-        "cut": cut.number,
+        "at": at,
+        "cut": cut,
     }
     value = codec.encode(topics.DEAD_LETTERS.name, fields)
-    return Out(topics.DEAD_LETTERS.name, fields["key"], value, cut.partition)
+    return Out(topics.DEAD_LETTERS.name, fields["key"], value, partition)
 
 
 def _size(record: Consumed) -> int:

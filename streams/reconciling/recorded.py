@@ -11,26 +11,16 @@ from schemas import topics
 from sinks.clickhouse.client import Address
 from sinks.clickhouse.query import ask
 from streams.reconciling.deliveries import Place
+from streams.recording.rows import TABLES
 
-# Table of each kind of audit record.
-TABLE_OF: Final = {
-    "decision": "decision",
-    "release": "release",
-    "closure": "closure",
-    "delivery": "delivery",
-    "consent": "consent",
-    "transition": "segment_transition",
-}
-# Tables that hold a row for every record. That of profiles keeps the latest of each recipient alone, so its
-# rows go as newer ones come, and no count of it can be held against a moment.
+# The table of profiles keeps the latest of each recipient alone, so its rows go as newer ones come, and no
+# count of it can be held against a moment.
 COMPARED: Final[Mapping[str, tuple[str, ...]]] = {
-    topics.AUDIT.name: tuple(TABLE_OF.values()),
-    topics.JOURNAL.name: ("cut",),
-    topics.DELIVER_JOURNAL.name: ("cut",),
-    topics.DEAD_LETTERS.name: ("dlq",),
+    topic: tables for topic, tables in TABLES.items() if topic != topics.PROFILES.name
 }
 
 Spot = tuple[str, Place]  # table; topic and partition
+Letter = tuple[str, int, int, str]  # what a row of dlq is named by: topic, partition and offset, and reason
 
 
 @dataclass(frozen=True)
@@ -62,16 +52,32 @@ class Table:
 class Recorded:
     """The records that must be in ClickHouse: `landed` says up to which offset, as the recorder committed.
 
-    `refused` are those that the recorder could not turn into rows, by its dead letters.
+    `refused` are those that the recorder could not turn into rows, by its dead letters; `replaced` those
+    letters that were written again.
     """
 
     landed: Mapping[Place, int]
     offsets: dict[Spot, "array[int]"] = field(default_factory=dict)
     refused: dict[Place, set[int]] = field(default_factory=dict)
+    replaced: dict[Place, set[int]] = field(default_factory=dict)
+    _letters: dict[Letter, tuple[Place, int]] = field(default_factory=dict)
 
     def add(self, table: str, place: Place, offset: int) -> None:
         """Take in a record that belongs into a table."""
         self.offsets.setdefault((table, place), array("q")).append(offset)
+
+    def add_letter(self, place: Place, offset: int, name: Letter) -> None:
+        """Take in a dead letter.
+
+        A recorder that was killed between its letters and its commit is followed by one that writes them
+        again; the table keeps the last of those with one name.
+        """
+        self.add("dlq", place, offset)
+        if offset >= self.landed.get(place, 0):
+            return
+        former, self._letters[name] = self._letters.get(name), (place, offset)
+        if former is not None:
+            self.replaced.setdefault(former[0], set()).add(former[1])
 
     def spots(self) -> Iterator[Spot]:
         """Every table and partition to be compared."""
@@ -83,7 +89,8 @@ class Recorded:
         """Offsets of the records of which there must be rows."""
         offsets = np.array(self.offsets.get(spot, ()), np.int64)
         offsets = offsets[offsets < self.landed[spot[1]]]
-        return offsets[~np.isin(offsets, np.array(sorted(self.refused.get(spot[1], ())), np.int64))]
+        rowless = self.refused.get(spot[1], set()) | self.replaced.get(spot[1], set())
+        return offsets[~np.isin(offsets, np.array(sorted(rowless), np.int64))]
 
     def behind_of(self, spot: Spot) -> int:
         """How many records have not been recorded yet."""

@@ -11,7 +11,8 @@ from schemas.reasons import DeadLetterReason
 from sinks.clickhouse.client import ClickHouse, ClickHouseUnavailable, RowsRefused
 from sinks.clickhouse.insert import Block, insert
 from streams import events
-from streams.recording.batch import Batch, Unrecorded, offset_of
+from streams.reading import offset_of
+from streams.recording.batch import Batch, Unrecorded
 from streams.recording.figures import Figures
 from streams.recording.rows import rows_of
 
@@ -114,20 +115,22 @@ class Landing:
     def _insert_patiently(self, block: Block) -> None:
         """Insert the same block until it is in, or refused."""
         pause = 0.0
-        while True:
-            began = time.monotonic()
-            try:
-                self._client = self._client or self._connect()
-                insert(self._client, self._stored, block)
-            except ClickHouseUnavailable as error:
-                if not pause:
-                    _log.warning(events.CLICKHOUSE_AWAY, error=str(error))
-                pause = min(2 * pause, _LONGEST_WAIT_S) or _FIRST_WAIT_S
-                self._figures.waiting(True)
-                self._wait(pause)
-            else:
-                self._figures.took(time.monotonic() - began)
-                if pause:
-                    _log.info(events.CLICKHOUSE_BACK)
-                self._figures.waiting(False)
-                return
+        try:
+            while True:
+                began = time.monotonic()
+                try:
+                    self._client = self._client or self._connect()
+                    insert(self._client, self._stored, block)
+                except ClickHouseUnavailable as error:
+                    if not pause:
+                        _log.warning(events.CLICKHOUSE_AWAY, error=str(error))
+                    pause = min(2 * pause, _LONGEST_WAIT_S) or _FIRST_WAIT_S
+                    self._figures.waiting(True)
+                    self._wait(pause)
+                else:
+                    self._figures.took(time.monotonic() - began)
+                    if pause:
+                        _log.info(events.CLICKHOUSE_BACK)
+                    return
+        finally:
+            self._figures.waiting(False)

@@ -19,8 +19,10 @@ from schemas.settings import Settings
 from streams import events
 from streams.engine.cut import Out
 from streams.engine.kafka import Client, KafkaUnavailable
-from streams.recording.batch import Batch, Unrecorded, offset_of
+from streams.reading import offset_of
+from streams.recording.batch import Batch, Unrecorded
 from streams.recording.figures import Figures
+from streams.recording.identity import topic_ids
 from streams.recording.landing import GivenUp, Landing
 from streams.recording.rows import RECORDED
 
@@ -58,6 +60,7 @@ class RecordsLost(RuntimeError):
 class Held:
     """Records of one partition that wait to be a batch; `until` is set where a former owner said its end."""
 
+    topic_id: str
     until: int | None = None
     messages: list[Message] = field(default_factory=list)
     size: int = 0
@@ -75,7 +78,7 @@ class Held:
             return max(reached, self.ended) >= self.until
         return len(self.messages) >= MOST_RECORDS or self.size >= MOST_BYTES
 
-    def take(self, place: Place) -> Batch | None:
+    def take(self, topic: str, partition: int) -> Batch | None:
         """Take the next batch out; None if there is none, or not yet the one that was said."""
         if self.until is None:
             count = min(len(self.messages), MOST_RECORDS)
@@ -86,7 +89,7 @@ class Held:
             return None
         taken, self.messages = self.messages[:count], self.messages[count:]
         self.size = sum(map(len, self.messages))
-        return Batch(*place, taken) if taken else None
+        return Batch(topic, self.topic_id, partition, taken) if taken else None
 
 
 class Recorder:
@@ -109,12 +112,14 @@ class Recorder:
         figures: Figures,
         stopping: Callable[[], bool],
     ) -> None:
+        self._client = client
         self._consumer = Consumer(_config(client, settings))
         self._landing = make_landing(self._wait)
         self._produce = produce
         self._figures = figures
         self._stopping = stopping
         self._held: dict[Place, Held] = {}
+        self._in_flight: list[Batch] = []
         self._generation = 0
         self._paused = False
         self._flushed = self._polled = time.monotonic()
@@ -149,15 +154,19 @@ class Recorder:
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Begin each partition where its commit says, with the end of the first batch that it names."""
         self._let_go()
+        ids = topic_ids(self._client, {partition.topic for partition in partitions})
         for found in consumer.committed(partitions, _TIMEOUT_S):
             if found.error is not None:
                 raise KafkaException(found.error)
-            self._held[found.topic, found.partition] = Held(until=_until(found.metadata))
+            self._held[found.topic, found.partition] = Held(ids[found.topic], _until(found.metadata))
             if found.offset < 0:
                 found.offset = OFFSET_BEGINNING
             place = next(p for p in partitions if (p.topic, p.partition) == (found.topic, found.partition))
             place.offset = found.offset
         consumer.assign(partitions)
+        # librdkafka remembers a pause beyond the assignment: what was paused while ClickHouse was away stayed
+        # so for ever after a rebalance, and nothing told.
+        consumer.resume(partitions)
         self._paused = False
         _log.info(events.PARTITIONS_ASSIGNED, partitions=len(partitions), generation=self._generation)
 
@@ -168,6 +177,7 @@ class Recorder:
         """Forget what is held: whoever owns it next reads it again from what is committed."""
         self._generation += 1
         self._held = {}
+        self._in_flight = []
 
     def _take_in(self, most: int, seconds: float) -> None:
         messages = self._consumer.consume(most, seconds)
@@ -190,6 +200,15 @@ class Recorder:
                 )
             elif error.fatal():
                 raise KafkaException(error)
+            else:
+                # librdkafka tries again by itself; untold, what it cannot mend would look like a quiet topic.
+                _log.warning(
+                    events.KAFKA_ERROR,
+                    topic=message.topic(),
+                    partition=message.partition(),
+                    error_kind=error.name(),
+                    error=error.str(),
+                )
         self._report()
 
     def _due(self) -> list[Place]:
@@ -201,9 +220,13 @@ class Recorder:
         return [place for place, held in self._held.items() if held.is_full()]
 
     def _flush(self, places: Sequence[Place]) -> None:
-        batches = [batch for place in places if (batch := self._held[place].take(place)) is not None]
-        if not batches:
-            return
+        """Land the next batch of each of these partitions, as far as it has one."""
+        self._in_flight = [b for place in places if (b := self._held[place].take(*place)) is not None]
+        if self._in_flight:
+            self._record(self._in_flight)
+            self._in_flight = []
+
+    def _record(self, batches: Sequence[Batch]) -> None:
         generation = self._generation
         begun = [_position(batch, batch.first, json.dumps({"until": batch.until})) for batch in batches]
         if not self._commit(begun, generation):
@@ -266,9 +289,10 @@ class Recorder:
             self._produce(letters)
 
     def _report(self) -> None:
-        held = [each for each in self._held.values() if each.messages]
-        oldest = min((each.messages[0].timestamp()[1] for each in held), default=None)
-        self._figures.held(sum(len(each.messages) for each in held), oldest, time.time_ns() // 1_000_000)
+        waiting = [held.messages for held in self._held.values() if held.messages]
+        unacked = [*waiting, *(batch.messages for batch in self._in_flight)]
+        oldest = min((messages[0].timestamp()[1] for messages in unacked), default=None)
+        self._figures.held(sum(map(len, unacked)), oldest, time.time_ns() // 1_000_000)
 
 
 def _config(client: Client, settings: Settings) -> dict[str, Any]:

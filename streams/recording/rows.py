@@ -13,8 +13,9 @@ from schemas.codec import MalformedRecord, UnknownSchema
 from schemas.reasons import DeadLetterReason
 from sinks.clickhouse import shape
 from sinks.clickhouse.insert import Block
+from streams.reading import offset_of
 from streams.recording import profiles
-from streams.recording.batch import Batch, Unrecorded, offset_of
+from streams.recording.batch import Batch, Unrecorded
 from streams.recording.decoding import decode
 
 RECORDED: Final = (topics.AUDIT, topics.JOURNAL, topics.DELIVER_JOURNAL, topics.DEAD_LETTERS, topics.PROFILES)

@@ -24,6 +24,7 @@ from streams import reading, restore
 from streams.engine.kafka import read_batches
 from streams.recording.batch import Batch
 from streams.recording.figures import Figures
+from streams.recording.identity import topic_ids
 from streams.recording.landing import Landing
 from streams.recording.recorder import GROUP
 from streams.warehouse import Warehouse
@@ -118,7 +119,7 @@ def test_a_recorder_killed_between_insert_and_commit_is_followed_by_the_same_bat
     # By hand what a recorder does up to its death: it says the end of its batch, and inserts it.
     for partition in range(PARTITIONS):
         messages = [m for found in read_batches(consumer, NAME, partition) for m in found][:200]
-        batch = Batch(NAME, partition, messages)
+        batch = Batch(NAME, topic_ids(stack.client, [NAME])[NAME], partition, messages)
         said = TopicPartition(NAME, partition, batch.first, json.dumps({"until": batch.until}))
         group.commit(offsets=[said], asynchronous=False)
         landing.land(batch)
@@ -161,9 +162,12 @@ def test_a_recorder_waits_for_a_clickhouse_that_is_away_and_stays_in_its_group(
     with pytest.raises(restore.RecorderRuns):
         restore.Restore(stack.client, house, {})
     assert recorder.poll() is None
+    assert "opportune_record_unacked_rows 0.0" not in stack.metrics(recorder)
+    assert "opportune_record_lag_seconds 0.0" not in stack.metrics(recorder)
     server.up()
     support.await_landed(stack, recorder)
     _assert_each_once(stack, house, 5_300)
+    _await(lambda: "opportune_record_unacked_rows 0.0" in stack.metrics(recorder), stack, recorder)
     assert "opportune_record_waiting 0.0" in stack.metrics(recorder)
     assert stack.log(recorder).count("clickhouse_away") == 1, "told once, not at every try"
 

@@ -12,18 +12,23 @@ from pathlib import Path
 
 import pytest
 import typer
+from confluent_kafka import Message
 from typer.testing import CliRunner, Result
 
 from schemas import codec, topics
+from schemas.reasons import DeadLetterReason
 from sinks.clickhouse import migrate
 from sinks.clickhouse.client import ClickHouseUnavailable, StatementRefused
 from sinks.clickhouse.query import ask
-from streams import reading, record, restore, warehouse
+from streams import facts, reading, record, restore, warehouse
 from streams.cli import dictionary
 from streams.cli import record as commands
 from streams.dead_letters import Choice, DeadLetters
 from streams.engine.cut import Out
 from streams.engine.kafka import read_all
+from streams.reconciling.recorded import Recorded, compare, sums_of
+from streams.recording import progress
+from streams.recording.batch import Unrecorded
 from streams.warehouse import NoClickHouse, Warehouse
 from streams.worker import load_policy
 from tests.support import record as support
@@ -295,6 +300,25 @@ def test_rows_that_clickhouse_refuses_go_to_the_dead_letters_alone(landed: tuple
     assert _one(house, "SELECT count() FROM dlq WHERE reason = 'refused'") == (1,)
     recorder.send_signal(signal.SIGTERM)
     assert recorder.wait(30) == 0
+
+
+def test_a_dead_letter_written_again_by_a_recorder_that_was_killed_is_no_discrepancy(
+    landed: tuple[Stack, Warehouse],
+) -> None:
+    stack, house = landed
+    message = Message(
+        topic=topics.AUDIT.name, partition=0, offset=10**9, value=b"", timestamp=(2, support.AT)
+    )
+    letter = Unrecorded(message, DeadLetterReason.MALFORMED, "it was").letter()
+    recorder = stack.start_worker("record")
+    for _ in range(2):
+        reading.produce(stack.client, [letter])
+        support.await_landed(stack, recorder)
+    recorder.send_signal(signal.SIGTERM)
+    assert recorder.wait(30) == 0
+    expected = Recorded(progress.committed(stack.client))
+    begins = facts.read(stack.client, recorded=expected).begins
+    assert compare(expected, sums_of(house.address, house.views, expected, begins))[1] == []
 
 
 def test_a_dead_letter_that_is_none_is_passed_over_and_makes_no_other(

@@ -168,6 +168,28 @@ def test_a_record_that_the_recorder_refused_is_not_missed(story: DeliverStory) -
     assert recorded.compare(found, there)[1] == []
 
 
+def test_a_dead_letter_written_again_after_a_kill_is_the_one_row_that_clickhouse_keeps(
+    story: DeliverStory,
+) -> None:
+    story.repeat(LETTERS)
+    last = story.records[LETTERS][-1].offset
+    found = landed_story(story, 1000)
+    there = as_landed(landed_story(story, 1000))
+    there["dlq", (LETTERS, 0)] = Sums.of(np.array([last], np.int64))
+
+    assert recorded.compare(found, there)[1] == []
+
+
+def test_a_dead_letter_written_again_and_not_landed_yet_leaves_the_first_to_be_there(
+    story: DeliverStory,
+) -> None:
+    first = story.records[LETTERS][-1].offset
+    story.repeat(LETTERS)
+    found = landed_story(story, first + 1)
+
+    assert found.landed_of(("dlq", (LETTERS, 0))).tolist() == [first]
+
+
 # How it is shown
 
 

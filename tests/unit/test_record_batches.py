@@ -2,20 +2,22 @@ from __future__ import annotations
 
 from confluent_kafka import Message
 
+from streams.recording.batch import Batch
 from streams.recording.recorder import MOST_BYTES, MOST_RECORDS, Held
 
 PLACE = ("audit.records", 1)
+TOPIC_ID = "AAAAAAAAAAEAAAAAAAAAAg"
 
 
 def _held(offsets: range | list[int], until: int | None = None, value: bytes = b"v") -> Held:
-    held = Held(until)
+    held = Held(TOPIC_ID, until)
     for offset in offsets:
         held.add(Message(topic=PLACE[0], partition=1, offset=offset, value=value))
     return held
 
 
 def _taken(held: Held) -> tuple[int, int] | None:
-    batch = held.take(PLACE)
+    batch = held.take(*PLACE)
     return None if batch is None else (batch.first, batch.until)
 
 
@@ -24,6 +26,13 @@ def test_a_batch_is_what_is_held_when_nobody_said_its_end() -> None:
     assert not held.is_full()
     assert _taken(held) == (3, 10)
     assert _taken(held) is None
+
+
+def test_batches_of_a_topic_made_anew_under_its_name_go_by_other_names() -> None:
+    messages = [Message(topic=PLACE[0], partition=1, offset=offset, value=b"v") for offset in (0, 99)]
+    one, again, anew = (Batch(PLACE[0], each, 1, messages).origin for each in ("id", "id", "other id"))
+    assert one == again
+    assert one != anew
 
 
 def test_a_batch_has_its_most_records_and_the_rest_waits() -> None:

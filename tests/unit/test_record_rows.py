@@ -29,7 +29,9 @@ def _message(topic: str, offset: int, value: bytes | None, key: bytes = b"1") ->
 
 def _audit(*records: dict[str, Any]) -> Batch:
     name = topics.AUDIT.name
-    return Batch(name, 2, [_message(name, 10 + n, codec.encode(name, r)) for n, r in enumerate(records)])
+    return Batch(
+        name, "id", 2, [_message(name, 10 + n, codec.encode(name, r)) for n, r in enumerate(records)]
+    )
 
 
 def _column(batch: Batch, table: str, name: str) -> list[Any]:
@@ -76,7 +78,7 @@ def test_records_that_do_not_decode_are_told_of_and_the_rest_become_rows() -> No
         _message(name, 14, codec.encode(name, delivery(1, "a"))[:-3]),
         _message(name, 15, codec.encode(name, delivery(1, "a")) + b"more"),
     ]
-    blocks, unrecorded = rows_of(Batch(name, 2, [*good.messages, *bad]), {})
+    blocks, unrecorded = rows_of(Batch(name, "id", 2, [*good.messages, *bad]), {})
     assert [list(block.offsets) for block in blocks] == [[10]]
     assert [(each.message.offset(), each.reason) for each in unrecorded] == [
         (11, "malformed"),
@@ -95,14 +97,14 @@ def test_records_of_a_former_schema_become_rows_too() -> None:
     out = io.BytesIO(codec.header(former))
     out.seek(0, io.SEEK_END)
     fastavro.schemaless_writer(out, codec.parsed(former), record)
-    batch = Batch(name, 2, [_message(name, 1, out.getvalue())])
+    batch = Batch(name, "id", 2, [_message(name, 1, out.getvalue())])
     assert _column(batch, "closure", "decision_id") == [record["body"][1]["decision_id"]]
     assert _column(batch, "closure", "line") == ["decide"]
 
 
 def test_a_dead_letter_of_the_recorder_names_the_place_and_keeps_the_bytes() -> None:
     name = topics.AUDIT.name
-    _, (bad,) = rows_of(Batch(name, 2, [_message(name, 11, b"no header", b"\xff")]), {})
+    _, (bad,) = rows_of(Batch(name, "id", 2, [_message(name, 11, b"no header", b"\xff")]), {})
     out = bad.letter()
     letter = codec.decode(topics.DEAD_LETTERS.name, out.value or b"")
     assert (letter["topic"], letter["partition"], letter["offset"]) == (name, 2, 11)
@@ -114,11 +116,29 @@ def test_a_dead_letter_of_the_recorder_names_the_place_and_keeps_the_bytes() -> 
 
 def test_a_dead_letter_of_a_huge_record_keeps_its_beginning_and_hash() -> None:
     name, value = topics.AUDIT.name, b"x" * (2 * 1024 * 1024)
-    _, (bad,) = rows_of(Batch(name, 2, [_message(name, 11, value)]), {})
+    _, (bad,) = rows_of(Batch(name, "id", 2, [_message(name, 11, value)]), {})
     letter = codec.decode(topics.DEAD_LETTERS.name, bad.letter().value or b"")
     assert value.startswith(letter["value"])
     assert len(letter["value"]) < len(value)
     assert hashlib.sha256(value).hexdigest() in letter["error"]
+
+
+def test_a_record_of_huge_headers_has_a_dead_letter_that_kafka_takes() -> None:
+    name = topics.AUDIT.name
+    message = Message(
+        topic=name,
+        partition=2,
+        offset=11,
+        value=b"no header",
+        headers=[("trace", b"x" * 2**21)],
+        timestamp=(2, WRITTEN),
+    )
+    _, (bad,) = rows_of(Batch(name, "id", 2, [message]), {})
+    out = bad.letter()
+    letter = codec.decode(topics.DEAD_LETTERS.name, out.value or b"")
+    assert len(out.value or b"") < 1024 * 1024
+    assert letter["value"] == b"no header"
+    assert "too large to keep whole" in letter["error"]
 
 
 def test_of_dead_letters_sizes_and_hashes_are_kept_and_never_the_bytes() -> None:
@@ -135,7 +155,7 @@ def test_of_dead_letters_sizes_and_hashes_are_kept_and_never_the_bytes() -> None
         "at": AT,
         "cut": 4,
     }
-    batch = Batch(name, 2, [_message(name, 3, codec.encode(name, fields))])
+    batch = Batch(name, "id", 2, [_message(name, 3, codec.encode(name, fields))])
     assert _column(batch, "dlq", "origin_offset") == [7]
     assert _column(batch, "dlq", "key_bytes") == [7]
     assert _column(batch, "dlq", "key_sha256") == [hashlib.sha256(b"someone").hexdigest()]
@@ -155,7 +175,7 @@ def test_the_journals_of_both_lines_make_rows_of_one_table() -> None:
         tally | {"topic": "dispatch.recalls", "dead_lettered": 0},
     ]
     name = topics.DELIVER_JOURNAL.name
-    batch = Batch(name, 2, [_message(name, 3, codec.encode(name, entry))])
+    batch = Batch(name, "id", 2, [_message(name, 3, codec.encode(name, entry))])
     assert _column(batch, "cut", "line") == ["deliver"]
     assert _column(batch, "cut", "cut") == [3]
     assert _column(batch, "cut", "claimed") == [5]
@@ -166,7 +186,7 @@ def test_the_journals_of_both_lines_make_rows_of_one_table() -> None:
 
 def _profiles(*values: tuple[bytes, bytes | None]) -> Batch:
     name = topics.PROFILES.name
-    return Batch(name, 2, [_message(name, n, value, key) for n, (key, value) in enumerate(values)])
+    return Batch(name, "id", 2, [_message(name, n, value, key) for n, (key, value) in enumerate(values)])
 
 
 def _random_rows(count: int) -> np.ndarray:
