@@ -13,6 +13,7 @@ Any process may call `up`, `down` and `status` of any server, because all that i
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -159,12 +160,20 @@ class Server(ABC, Generic[AnEndpoint]):
 
     def down(self) -> None:
         """End the server if it runs and forget the process; data and address are kept."""
+        self._end(patience=30.0)
+
+    def discard(self) -> None:
+        """End the server at once and delete all that it kept."""
+        self._end(patience=0.0)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self, patience: float) -> None:
         with self._locked():
             child = read_child(self._record)
             if child is None:
                 return
             self._on_progress(f"stopping the {self.name}")
-            stop(child, patience=30.0)
+            stop(child, patience=patience)
             self._record.unlink()
 
     def status(self) -> Status:

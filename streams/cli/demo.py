@@ -54,8 +54,8 @@ def demo(
     """
     console = Console()
     settings = stack.demo_settings(Settings())
-    for each in reversed(stack.servers(settings)):
-        each.down()
+    for each in stack.servers(settings):
+        each.discard()
     shutil.rmtree(settings.state_dir, ignore_errors=True)
     stack.start(settings, console)
     (settings.state_dir / "sandbox" / "script.toml").write_text(_ANSWERS)

@@ -72,3 +72,13 @@ def test_a_frozen_sandbox_is_unreachable_and_up_says_so(server: SandboxServer, t
         os.kill(pid, signal.SIGCONT)
 
     assert (status.health, status.pid) == ("unreachable", pid)
+
+
+def test_a_server_that_is_discarded_leaves_nothing_and_starts_anew(server: SandboxServer) -> None:
+    send(server.up())
+    pid = pid_of(server)
+    server.discard()
+    assert not psutil.pid_exists(pid)
+    assert not server.folder.exists()
+    server.up()
+    assert list(server.folder.rglob("*.eml")) == []
