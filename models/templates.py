@@ -34,6 +34,7 @@ HTML: Final = "body.html.j2"
 VARIABLES: Final = ("attributes", "recipient_id", "campaign", "unsubscribe_url")
 MOST_CHARACTERS: Final = 256 * 1024  # of text and of HTML each
 LONGEST_RANGE: Final = 1000
+MOST_STEPS: Final = 100_000  # turns of loops and calls of macros in a whole mail, about 0.1 s of them
 # What works on the recipient's data alone: none of these chooses at random, makes markup of data, or makes
 # much of little.
 FILTERS: Final = (
@@ -41,6 +42,7 @@ FILTERS: Final = (
     *("length", "lower", "replace", "sort", "string", "striptags", "title", "trim", "truncate"),
     *("unique", "upper", "urlencode", "wordcount"),
 )
+_STEP: Final = "0step"  # no template can name it or give it away: a name there does not begin with a digit
 _UNFIT_FOR_A_HEADER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NOT_ONE_ADDRESS: Final = "this is not one address"
 
@@ -82,6 +84,24 @@ class Rendered:
     html: str = field(repr=False)
 
 
+class _NotAllowed(SecurityError):
+    """What a template must not do, in words of our own: Jinja's may quote the recipient's data."""
+
+
+class _Steps:
+    """What the parts of one mail may still take of turns and calls, together."""
+
+    def __init__(self) -> None:
+        self._left = MOST_STEPS
+
+    def __call__(self) -> bool:
+        """Take one step; true, so that it can stand in a condition."""
+        self._left -= 1
+        if self._left < 0:
+            raise _NotAllowed(f"more than {MOST_STEPS} turns of loops and calls of macros")
+        return True
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Jinja without what reaches beyond the values given, or makes much of little."""
 
@@ -105,13 +125,13 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         """Allow products of numbers only."""
         if operator == "*" and isinstance(left, int | float) and isinstance(right, int | float):
             return super().call_binop(context, operator, left, right)
-        raise SecurityError(f"{operator} is for two numbers in *, and not allowed otherwise")
+        raise _NotAllowed(f"{operator} is for two numbers in *, and not allowed otherwise")
 
 
 def _range(*bounds: int) -> range:
     numbers = range(*bounds)
     if len(numbers) > LONGEST_RANGE:
-        raise SecurityError(f"range of more than {LONGEST_RANGE} numbers")
+        raise _NotAllowed(f"range of more than {LONGEST_RANGE} numbers")
     return numbers
 
 
@@ -152,10 +172,11 @@ def render(template: Template, context: Mapping[str, object]) -> Rendered:
     Raises
     ------
     TemplateError
-        A value is missing, the template does what is not allowed, the output is too long, or the subject is
-        empty or has a line break or another control character in it.
+        A value is missing, the template does what is not allowed, the output or the work is too much, or the
+        subject is empty or has a line break or another control character in it.
     """
-    subject, text, html = (_rendered(template, file, context) for file in (META, TEXT, HTML))
+    within = {**context, _STEP: _Steps()}
+    subject, text, html = (_rendered(template, file, within) for file in (META, TEXT, HTML))
     subject = subject.strip(" ")
     if not subject or _UNFIT_FOR_A_HEADER.search(subject):
         raise TemplateError(
@@ -267,6 +288,7 @@ def _compiled(environment: _Sandbox, file: str, source: str, first_line: int = 1
         for node in tree.find_all((*_NOT_ALONE, *_ESCAPING, nodes.Name)):
             if cause := _refused(node, known):
                 raise TemplateError(file, node.lineno + first_line - 1, cause)
+        _count_steps(tree)
         return environment.from_string(tree)
     except TemplateSyntaxError as error:
         cause = error.message or type(error).__name__
@@ -282,6 +304,21 @@ def _refused(node: nodes.Node, known: set[str]) -> str:
     if isinstance(node, nodes.Name) and node.ctx == "load" and node.name not in known:
         return f"unknown variable {node.name}; known are {', '.join(VARIABLES)}"
     return ""
+
+
+def _count_steps(tree: nodes.Template) -> None:
+    """Have every turn of a loop and every call of a macro take a step.
+
+    A loop with a condition takes it there: the turns that the condition leaves out are work as well.
+    """
+    taking: list[nodes.For | nodes.Macro] = [*tree.find_all(nodes.For), *tree.find_all(nodes.Macro)]
+    for node in taking:
+        step = nodes.Call(nodes.Name(_STEP, "load"), [], [], None, None)
+        if isinstance(node, nodes.For) and node.test is not None:
+            node.test = nodes.And(step, node.test)
+        else:
+            node.body.insert(0, nodes.ExprStmt(step))
+        node.set_lineno(node.lineno)
 
 
 def _own(tree: nodes.Template) -> set[str]:
@@ -300,19 +337,25 @@ def _rendered(template: Template, file: str, context: Mapping[str, object]) -> s
             if length > MOST_CHARACTERS:
                 raise TemplateError(file, 0, f"the output has more than {MOST_CHARACTERS} characters")
             pieces.append(piece)
-    except (UndefinedError, SecurityError) as error:
-        raise TemplateError(file, _line(file, error), error.message or type(error).__name__) from error
     except TemplateError:
         raise
     except Exception as error:
-        # Whatever a template can do wrong with a value; its message may quote the value.
-        raise TemplateError(
-            file, _line(file, error), f"{type(error).__name__} with this recipient's data"
-        ) from None
+        raise TemplateError(file, _line(file, error), _cause(error)) from None
     output = "".join(pieces)
     if any("\ud800" <= character <= "\udfff" for character in output):
         raise TemplateError(file, 0, "half a character (a lone surrogate) in this recipient's data")
     return output
+
+
+def _cause(error: Exception) -> str:
+    """Say what a template did wrong in words of our own: the error's may quote a value, even as a name."""
+    if isinstance(error, UndefinedError):
+        return "a value is missing: give it a default, or write it into what is imported"
+    if isinstance(error, _NotAllowed):
+        return str(error)
+    if isinstance(error, SecurityError):
+        return "a template may not reach this"
+    return f"{type(error).__name__} with this recipient's data"
 
 
 def _line(file: str, error: Exception) -> int:

@@ -81,7 +81,7 @@ class Renderer:
             )
         except TemplateError as error:
             return Result(claim.dispatch_id, "bounced", now, detail=f"not rendered: {error}", template=used)
-        return Prepared(Message(claim.dispatch_id, claim.lane, contact.address, content), used)
+        return Prepared(Message(claim.dispatch_id, contact.address, content), used)
 
 
 def _deferred(claim: Claim, now: int, why: str) -> Result:

@@ -11,7 +11,8 @@ What it takes is, before the 250, durably in
 where n is 1, or one more for each time the same dispatch came again: a doubled send is there to be seen.
 `FOLDER/received.jsonl` has one line for each transaction that was answered, without an address. A message
 names its dispatch in the header X-Opportune-Dispatch and its lane in X-Opportune-Lane. Before they are read,
-the dispatch is known where ENVID of RFC 3461 names it.
+the dispatch is known where ENVID of RFC 3461 names it. What it makes is for the user it runs as alone, since
+a stored message has an address: files 0600, folders 0700.
 
 SIGTERM ends it after the replies under way. Exit status 2: the script is wrong.
 """
@@ -292,6 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default=HOST, help="address to listen on, loopback by default")
     parser.add_argument("--port", type=int, required=True, help="port to listen on")
     options = parser.parse_args(arguments)
+    os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("mail.log").setLevel(logging.WARNING)  # at INFO it writes every address
     # A client that hangs up is what this server is for: not worth a stack trace.

@@ -16,12 +16,11 @@ OutcomeKind = Literal["accepted", "deferred", "bounced", "unknown", "not_sent", 
 class Message:
     """One message to one recipient, rendered.
 
-    `lane` says which connections it may use. `content` is the whole message, headers and body, as of
-    RFC 5322; later bounces go to the address in its From. Address and content are not in the repr.
+    `content` is the whole message, headers and body, as of RFC 5322; later bounces go to the address in its
+    From. Address and content are not in the repr.
     """
 
     dispatch_id: str
-    lane: str
     recipient: str = field(repr=False)
     content: bytes = field(repr=False)
 
@@ -34,35 +33,38 @@ class Outcome:
 
     =========  ======================================================================================
     accepted   The server has it.
-    deferred   Transient failure (4xx): the server does not have it; try again later, slower.
+    deferred   Transient failure of this message: 4xx, or the server dropped it before its end (closed the
+               connection, did not answer, answered what SMTP does not know). The server does not have it;
+               try again later, slower.
     bounced    Permanent failure (5xx): never try again. `permanent` where the address itself is bad, so
                that nothing must be sent to it any more; else it is the content, the sender or policy.
     unknown    The whole message was sent and no reply to it came: the server may have it.
-    not_sent   The server cannot have it (refused connection, outage, a relay that is set up wrongly): safe
-               to try again.
-    vetoed     The caller did not want it any more; nothing was sent.
+    not_sent   No session with the server could be had (refused connection, outage, a relay that is set up
+               wrongly), so not the message's fault: try again when the server is back.
+    vetoed     The caller did not want it any more; the server does not have it.
     =========  ======================================================================================
 
-    `code` is the reply's, such as 550, and `enhanced` its code of RFC 3463, such as 5.1.1; None where there
-    was none. `detail` is the server's own words, or the cause, without any address, at most 200 characters.
+    `code` is the reply's, such as 550; None where there was none. `detail` is the server's own words, its
+    code of RFC 3463 such as 5.1.1 first if it gave one, or the cause; without any address, at most 200
+    characters.
     """
 
     kind: OutcomeKind
     code: int | None = None
-    enhanced: str | None = None
     detail: str = ""
     permanent: bool = False
 
 
 class Transport(Protocol):
-    """Hands messages over. One event loop uses it."""
+    """Hands over the messages of one lane. One event loop uses it."""
 
     async def send(self, message: Message, still_wanted: Callable[[], bool]) -> Outcome:
         """Hand one message over, at most once.
 
-        `still_wanted` is asked at the last moment before anything of the message is sent, possibly twice.
-        It must not block. Waits while the lane has no free connection. May be called concurrently.
-        If it is cancelled after the message was begun, its outcome is unknown.
+        `still_wanted` is asked before each step, last when only the end of the message is still to be sent: a
+        server may take minutes over the steps before. It must not block. Waits while the lane has no free
+        connection. May be called concurrently. If it is cancelled after the message was begun, its outcome
+        is unknown.
         """
         ...
 

@@ -23,20 +23,16 @@ def outcome_of(stage: Stage, code: int, text: str, recipient: str) -> Outcome:
 
     `content` is the stage after the whole message was sent: only there can it have been taken.
     """
-    enhanced = _ENHANCED.match(text)
+    first = _ENHANCED.match(text)
+    enhanced = first[1] if first else ""
     words = "\n".join(_ENHANCED.sub("", line, count=1) for line in text.split("\n"))
-    found = enhanced[1] if enhanced else None
-    detail = without_addresses(words, recipient)
-    if 400 <= code < 500:
-        return Outcome("deferred", code, found, detail)
+    detail = f"{enhanced} {without_addresses(words, recipient)}".strip()[:LONGEST_DETAIL]
     if 500 <= code < 600:
-        bad_address = (
-            stage == "RCPT" and found is not None and found.startswith("5.1.") and found not in _SENDERS
-        )
-        return Outcome("bounced", code, found, detail, permanent=bad_address)
-    if stage == "content":
-        return Outcome("accepted" if 200 <= code < 300 else "unknown", code, found, detail)
-    return Outcome("not_sent", code, found, detail)
+        bad_address = stage == "RCPT" and enhanced.startswith("5.1.") and enhanced not in _SENDERS
+        return Outcome("bounced", code, detail, permanent=bad_address)
+    if stage == "content" and not 400 <= code < 500:
+        return Outcome("accepted" if 200 <= code < 300 else "unknown", code, detail)
+    return Outcome("deferred", code, detail)
 
 
 def without_addresses(text: str, recipient: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.parser import BytesHeaderParser
@@ -33,7 +33,10 @@ _LINE_STARTS_WITH_DOT: Final = re.compile(rb"(?m)^\.")
 
 @dataclass(frozen=True)
 class Relay:
-    """The server to which messages are handed, and how. `timeout_s` is for each reply."""
+    """The server to which messages are handed, and how.
+
+    `verdict_timeout_s` is for the reply to a whole message, `timeout_s` for every other.
+    """
 
     host: str
     port: int
@@ -41,6 +44,7 @@ class Relay:
     password: str | None = field(repr=False)
     tls: Tls
     timeout_s: float
+    verdict_timeout_s: float
     local_hostname: str
     context: ssl.SSLContext | None = field(repr=False)
 
@@ -60,15 +64,23 @@ class ClosedBefore(Exception):
 
 
 class Lost(Exception):
-    """The connection was lost, or the reply is not there in time or is no reply of SMTP."""
+    """The connection was lost, or the reply is not there in time or is no reply of SMTP; it says which."""
+
+
+class _Unwanted(Exception):
+    """The caller does not want the message any more, and the server does not have the end of it."""
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (aiosmtplib.SMTPException, OSError) as error:
-        raise Lost(_why(error)) from error
+    except TimeoutError as error:
+        raise Lost("no reply in time") from error
+    except OSError as error:
+        raise Lost("the server closed the connection") from error
+    except aiosmtplib.SMTPException as error:
+        raise Lost("the reply is none of SMTP") from error
 
 
 def _why(error: Exception) -> str:
@@ -78,10 +90,10 @@ def _why(error: Exception) -> str:
 class Session:
     """An open connection for one message at a time; `used` counts those that were begun."""
 
-    def __init__(self, client: aiosmtplib.SMTP, timeout_s: float) -> None:
+    def __init__(self, client: aiosmtplib.SMTP, relay: Relay) -> None:
         """Take an open client; `Session.open` makes one."""
         self._client = client
-        self._timeout_s = timeout_s
+        self._relay = relay
         self.used = 0
 
     @classmethod
@@ -120,21 +132,26 @@ class Session:
         except asyncio.CancelledError:
             client.close()
             raise
-        return cls(client, relay.timeout_s)
+        return cls(client, relay)
 
     @property
     def alive(self) -> bool:
         """Whether the connection is open as far as anyone knows."""
         return self._client.is_connected
 
-    async def hand_over(self, message: Message) -> Outcome:
+    async def hand_over(self, message: Message, still_wanted: Callable[[], bool]) -> Outcome:
         """Send one message. Afterwards the session is ready for the next one, or not `alive`.
+
+        `still_wanted` is asked as `Transport.send` says. A message that is not wanted any more costs the
+        connection if its content was begun: there is no other way out of it.
 
         Raises
         ------
         ClosedBefore
             The connection was lost before there was a reply to MAIL.
         """
+        if not still_wanted():
+            return Outcome("vetoed")
         self.used += 1
         stage: Stage = "MAIL"
         done = False
@@ -144,20 +161,26 @@ class Session:
                 done = True
                 return envelope
             for stage, command, expected in envelope:
+                if stage != "MAIL" and not still_wanted():
+                    done = await self._reset()
+                    return Outcome("vetoed")
                 code, text = await self._command(command)
                 if code not in expected:
                     done = await self._reset()
                     return outcome_of(stage, code, text, message.recipient)
-            protocol = await self._body(message.content)
+            protocol = await self._body(message.content, still_wanted)
             stage = "content"
             code, text = await self._verdict(protocol)
             done = code != 421
             return outcome_of(stage, code, text, message.recipient)
+        except _Unwanted:
+            return Outcome("vetoed")
         except Lost as lost:
-            detail = without_addresses(str(lost), message.recipient)
+            if stage == "content":
+                return Outcome("unknown", detail=f"{lost} after the whole message was sent")
             if stage == "MAIL" and not self.alive:
-                raise ClosedBefore(detail) from lost
-            return Outcome("unknown" if stage == "content" else "not_sent", detail=detail)
+                raise ClosedBefore(f"{lost} at MAIL") from lost
+            return Outcome("deferred", detail=f"{lost} at {stage}")
         finally:
             if not done:
                 self._drop()
@@ -213,18 +236,20 @@ class Session:
             return False
         return code == 250
 
-    async def _body(self, content: bytes) -> SMTPProtocol:
+    async def _body(self, content: bytes, still_wanted: Callable[[], bool]) -> SMTPProtocol:
         """Send the content, and the line that ends it once all before has left this process.
 
-        So what is lost here has certainly not been taken.
+        So what is lost or not wanted any more here has certainly not been taken.
         """
+        if not still_wanted():
+            raise _Unwanted
         lines = _LINE_STARTS_WITH_DOT.sub(b"..", normalize_message_line_endings(content))
         protocol = self._client.protocol
         if protocol is None or self._client.transport is None:
-            raise Lost("the connection was lost before the content")
+            raise Lost("the server closed the connection")
         transport = cast(asyncio.WriteTransport, self._client.transport)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_s
+        deadline = loop.time() + self._relay.timeout_s
         with _translated():
             protocol.write(lines)
         await asyncio.sleep(0)  # uvloop writes in its next round
@@ -235,14 +260,16 @@ class Session:
             await asyncio.sleep(_LOOK_EVERY_S)
             before, left = left, transport.get_write_buffer_size()
             if left < before:
-                deadline = loop.time() + self._timeout_s
+                deadline = loop.time() + self._relay.timeout_s
+        if not still_wanted():
+            raise _Unwanted
         with _translated():
             protocol.write(b".\r\n")  # raises, and writes nothing, where the connection was lost meanwhile
         return protocol
 
     async def _verdict(self, protocol: SMTPProtocol) -> tuple[int, str]:
         with _translated():
-            reply = await protocol.read_response(timeout=self._timeout_s)
+            reply = await protocol.read_response(timeout=self._relay.verdict_timeout_s)
         return reply.code, reply.message
 
 

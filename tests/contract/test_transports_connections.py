@@ -1,4 +1,4 @@
-"""Connections of a transport: reused, replaced, limited by lane, protected by TLS."""
+"""Connections of a transport: reused, replaced, limited in number, protected by TLS."""
 
 import asyncio
 import ipaddress
@@ -48,17 +48,16 @@ def test_connections_are_reused_and_closed_after_so_many_messages() -> None:
     assert [said[-1] for said in server.connections] == ["QUIT"] * 3
 
 
-def test_a_lane_has_at_most_its_connections_and_lanes_share_none() -> None:
-    at_once: dict[str, int] = {}
-    most: dict[str, int] = {}
+def test_a_transport_has_at_most_its_connections_at_once() -> None:
+    at_once = most = 0
 
     class Counting:
         async def handle_DATA(self, server: SMTP, session: Any, envelope: Any) -> str:  # noqa: N802
-            lane = "slow" if b"Lane: slow" in envelope.content else "gmail"
-            at_once[lane] = at_once.get(lane, 0) + 1
-            most[lane] = max(most.get(lane, 0), at_once[lane])
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
             await asyncio.sleep(0.01)
-            at_once[lane] -= 1
+            at_once -= 1
             return "250 fine"
 
     connections = 0
@@ -71,14 +70,12 @@ def test_a_lane_has_at_most_its_connections_and_lanes_share_none() -> None:
     async def run() -> list[Outcome]:
         async with listening(session) as port:
             through = transport(port, connections=3)
-            lanes = ["gmail", "slow"] * 20
-            sends = [through.send(message(n, lane=lane), lambda: True) for n, lane in enumerate(lanes)]
-            outcomes = await asyncio.gather(*sends)
+            outcomes = await asyncio.gather(*(through.send(message(n), lambda: True) for n in range(20)))
             await through.close()
             return outcomes
 
     assert {outcome.kind for outcome in asyncio.run(run())} == {"accepted"}
-    assert (most, connections) == ({"gmail": 3, "slow": 3}, 6)
+    assert (most, connections) == (3, 3)
 
 
 def test_a_kept_connection_that_the_server_closed_is_replaced_without_losing_the_message() -> None:
@@ -114,7 +111,7 @@ def test_a_kept_connection_that_is_lost_after_mail_is_not_tried_again() -> None:
     server = Spoken(answer)
     outcomes = asyncio.run(spoken(server, message(1), message(2)))
 
-    assert [outcome.kind for outcome in outcomes] == ["accepted", "not_sent"]
+    assert [outcome.kind for outcome in outcomes] == ["accepted", "deferred"]
     assert len(server.connections) == 1
 
 

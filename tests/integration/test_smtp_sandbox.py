@@ -5,6 +5,7 @@ import os
 import signal
 import smtplib
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -133,6 +134,21 @@ def test_what_is_accepted_is_kept_byte_by_byte_and_listed_without_an_address(san
         "eml": path,
     }
     assert "@" not in (sandbox.folder / "received.jsonl").read_text() + sandbox.log
+
+
+def test_what_it_makes_is_for_its_own_user_alone_whatever_the_umask(sandbox: Sandbox) -> None:
+    before = os.umask(0o022)
+    try:
+        sandbox.start()
+    finally:
+        os.umask(before)
+    assert sandbox.send(dispatch(1)) == "2"
+
+    mail_folder = sandbox.folder / "mail"
+    files = [sandbox.folder / "received.jsonl", *mail_folder.rglob("*.eml")]
+    folders = [mail_folder, mail_folder / dispatch(1)[:2]]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o600, 0o600]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in folders] == [0o700, 0o700]
 
 
 def test_a_dispatch_that_comes_twice_is_kept_twice_also_over_a_restart(sandbox: Sandbox) -> None:

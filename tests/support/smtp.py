@@ -25,7 +25,7 @@ def dispatch(number: int) -> str:
 def message(number: int = 1, recipient: str = ADDRESS, lane: str = "gmail", size: int = 0) -> Message:
     headers = f"X-Opportune-Dispatch: {dispatch(number)}\r\nX-Opportune-Lane: {lane}\r\nSubject: hello\r\n"
     content = f"From: Opportune <hello@opportune.example>\r\n{headers}\r\n.hidden\r\nhello\r\n".encode()
-    return Message(dispatch(number), lane, recipient, content + b"0123456789abcde\r\n" * (size // 17))
+    return Message(dispatch(number), recipient, content + b"0123456789abcde\r\n" * (size // 17))
 
 
 def transport(port: int, **changed: Any) -> SmtpTransport:

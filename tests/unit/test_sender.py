@@ -51,7 +51,7 @@ def claim(name: str, lane: str = "gmail", expires_at: int = FOREVER) -> Claim:
 
 
 def prepare(claims: Sequence[Claim], now: int) -> list[Prepared | Result]:
-    return [Prepared(Message(c.dispatch_id, c.lane, "someone@mail.example", b""), "t@1") for c in claims]
+    return [Prepared(Message(c.dispatch_id, "someone@mail.example", b""), "t@1") for c in claims]
 
 
 def sender(transport: Scripted, rate: str = "1000/s", prepare: Any = prepare, **more: Any) -> Sender:
@@ -144,7 +144,7 @@ def test_a_message_whose_time_has_passed_is_given_back() -> None:
 
 def test_a_lane_whose_server_is_away_rests_and_the_others_go_on() -> None:
     async def story() -> None:
-        transport = Scripted(lambda m: Outcome("not_sent" if m.lane == "down" else "accepted"))
+        transport = Scripted(lambda m: Outcome("not_sent" if m.dispatch_id == "a" else "accepted"))
         of = sender(transport)
         of.begin(0, [claim("a", "down"), claim("b", "up")], uptime())
         found = await results(of, 2)
