@@ -133,6 +133,12 @@ def await_mail(stack: Stack, more_than: int) -> None:
     await_until("mail", lambda: len(received(stack)) > more_than)
 
 
+def put_off(stack: Stack) -> set[str]:
+    """Dispatches that a server could not take just then: they are tried again in minutes."""
+    deferred = {each["dispatch_id"] for each in outcomes(stack) if each["kind"] == "deferred"}
+    return {dispatch for dispatch, state in states(stack).items() if state == State.WAITING} & deferred
+
+
 def await_ended(stack: Stack, dispatches: set[str], patience: float = PATIENCE_S) -> None:
     """Wait until all of these dispatches have ended."""
     open_states = (State.AWAITED, State.WAITING, State.CLAIMED)
