@@ -19,17 +19,28 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-from xml.sax.saxutils import escape
 
 import chdb
 
-from infra.embedded.chdb_statement import Insert, SeveralStatements, identifier, literal, streams
+from infra.embedded.chdb_rights import Forbidden, keep_default_database, permitted, write_config
+from infra.embedded.chdb_statement import (
+    Insert,
+    NestedComment,
+    SeveralStatements,
+    identifier,
+    literal,
+    streams,
+)
 from infra.embedded.native_format import Column, TypeNotServed, blocks, empty_block, layout_of, retyped
 
 MIB = 1 << 20
 # Kafka, workers and this share one machine. A query that needs more fails with code 241.
 CHILD_MEMORY = 1024 * MIB
 MARK_CACHE = 64 * MIB
+LIMITS = (
+    f"<max_server_memory_usage>{CHILD_MEMORY}</max_server_memory_usage>"
+    f"<mark_cache_size>{MARK_CACHE}</mark_cache_size>"
+)
 # A row is acknowledged when it is in the table; a header that a driver parses has no line breaks in it.
 SETTINGS = {"async_insert": "0", "print_pretty_type_names": "0"}
 EVERY_S = 0.1
@@ -38,6 +49,7 @@ NO_SUCH_COLUMN = 16
 NOT_IMPLEMENTED = 48
 SYNTAX_ERROR = 62
 CANCELLED = 394
+ACCESS_DENIED = 497
 AUTHENTICATION_FAILED = 516
 UNKNOWN = 1002
 
@@ -57,7 +69,12 @@ def explained(error: Exception) -> ServerError:
         return error
     if found := re.search(r"Code: (\d+)\. (.*)", str(error), re.DOTALL):
         return ServerError(int(found[1]), found[2])
-    known: dict[type, int] = {SeveralStatements: SYNTAX_ERROR, TypeNotServed: NOT_IMPLEMENTED}
+    known: dict[type, int] = {
+        SeveralStatements: SYNTAX_ERROR,
+        NestedComment: SYNTAX_ERROR,
+        Forbidden: ACCESS_DENIED,
+        TypeNotServed: NOT_IMPLEMENTED,
+    }
     return ServerError(known.get(type(error), UNKNOWN), f"DB::Exception: {error or repr(error)}")
 
 
@@ -73,9 +90,8 @@ class Engine:
             The folder cannot be opened (code 36: another process has it).
         """
         data.mkdir(parents=True, exist_ok=True)
-        config = data.with_name(f"{data.name}.config.xml")
-        config.write_text(_config(data))
-        self._url = f"{data}?config-file={config}"
+        keep_default_database(data)
+        self._url = f"{data}?config-file={write_config(data, LIMITS)}"
         try:
             self._own = chdb.connect(self._url)  # keeps the engine up while there are no clients
         except Exception as error:
@@ -157,8 +173,7 @@ class Handle:
         self._settings: Mapping[str, str] = {}
         try:
             self._set(self._own)
-            if database:
-                self.run(f"USE {identifier(database)}")
+            self.run(f"USE {identifier(database or 'default')}")
         except Exception:
             self.close()
             raise
@@ -190,8 +205,8 @@ class Handle:
             The engine refused it.
         """
         try:
-            return bytes(self._connection.query(sql, form, params=parameters or {}).bytes())
-        except Exception as error:
+            return self._run(permitted(sql), form, parameters)
+        except ValueError as error:
             raise explained(error) from error
 
     def blocks(self, sql: str, parameters: Mapping[str, str] | None = None) -> Generator[bytes, None, None]:
@@ -215,7 +230,9 @@ class Handle:
         zoned = any(kind.startswith("DateTime(") for _, kind in columns)
         yield empty_block(columns)
         try:
-            with closing(self._connection.send_query(sql, "Native", params=parameters or {})) as stream:
+            with closing(
+                self._connection.send_query(permitted(sql), "Native", params=parameters or {})
+            ) as stream:
                 for chunk in stream:  # always exactly one block
                     data = bytes(chunk.bytes())
                     yield retyped(data, columns) if zoned else data
@@ -258,9 +275,19 @@ class Handle:
             The table or the engine refused them.
         """
         rows.flush()
-        self.run(
-            f"INSERT INTO {insert.target} FROM INFILE {literal(rows.name)} {insert.settings} FORMAT {form}"
-        )
+        into, file = f"INSERT INTO {insert.target}", literal(rows.name)
+        try:
+            # As a whole: a quote or a comment that one part opens can end in another.
+            permitted(f"{into} {file} {insert.settings}")
+        except ValueError as error:
+            raise explained(error) from error
+        self._run(f"{into} FROM INFILE {file} {insert.settings} FORMAT {form}")
+
+    def _run(self, sql: str, form: str = "Native", parameters: Mapping[str, str] | None = None) -> bytes:
+        try:
+            return bytes(self._connection.query(sql, form, params=parameters or {}).bytes())
+        except Exception as error:
+            raise explained(error) from error
 
     def _describe(self, what: str, parameters: Mapping[str, str] | None = None) -> list[list[str]]:
         rows = self.run(f"DESCRIBE TABLE {what}", "JSONCompactEachRow", parameters)
@@ -271,12 +298,3 @@ class Handle:
             f"{name} = {'DEFAULT' if value is None else literal(value)}" for name, value in settings.items()
         )
         self.run(f"SET {', '.join(changes)}")
-
-
-def _config(data: Path) -> str:
-    return f"""<clickhouse>
-    <path>{escape(str(data))}</path>
-    <max_server_memory_usage>{CHILD_MEMORY}</max_server_memory_usage>
-    <mark_cache_size>{MARK_CACHE}</mark_cache_size>
-</clickhouse>
-"""

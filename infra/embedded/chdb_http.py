@@ -14,6 +14,7 @@ import socket
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
+from email.message import Message
 from itertools import chain
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -22,7 +23,7 @@ from uuid import uuid4
 import lz4.frame
 
 from infra.embedded.chdb_engine import NOT_IMPLEMENTED, Engine, Handle, ServerError, explained
-from infra.embedded.chdb_statement import Insert, insert_before_rows, insert_of, single, without_format
+from infra.embedded.chdb_statement import Insert, insert_before_rows, insert_of, single, without_format, words
 from infra.embedded.native_protocol import gave_up
 
 NOT_SETTINGS = re.compile(
@@ -31,6 +32,10 @@ NOT_SETTINGS = re.compile(
     r"|send_progress_in_http_headers|http_headers_progress_interval_ms"
     r"|cancel_http_readonly_queries_on_client_close"
 )
+READING = frozenset({"select", "with", "show", "describe", "desc", "exists", "explain"})
+READONLY = 164
+# A page on the web can have a name of its own point here, and its reader's browser ask us.
+OUR_NAMES = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
 STATUS = {516: 403, 497: 403, 60: 404, 81: 404}
 DEFAULT_FORMAT = "TabSeparated"
 CANNOT_DECOMPRESS = 271
@@ -72,30 +77,41 @@ class HttpConnection(http.server.BaseHTTPRequestHandler):
     wbufsize = -1
 
     def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
-        """Answer `/ping`, or a query that changes nothing."""
+        """Answer `/ping`, or a statement that reads; any other is refused (code 164)."""
         if urlsplit(self.path).path == "/ping":
             self._respond(200, b"Ok.\n")
         else:
-            self._serve({"readonly": "2"})
+            self._serve(reading=True)
 
     def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
         """Answer a query, or take an insert."""
-        self._serve({})
+        self._serve(reading=False)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log no requests: queries name recipients."""
 
-    def _serve(self, settings: dict[str, str]) -> None:
+    def _serve(self, *, reading: bool) -> None:
         self._answering = False
+        if not from_here(self.headers):
+            self.close_connection = True
+            self._respond(403, b"Refused: a web page asks. Ask from this machine, at 127.0.0.1.\n")
+            return
         arguments = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         body = self._body()
         try:
             if self.headers.get_content_maintype() == "multipart":
                 raise ServerError(NOT_IMPLEMENTED, "DB::Exception: forms and external tables are not served")
-            settings |= {name: value for name, value in arguments.items() if not NOT_SETTINGS.fullmatch(name)}
+            settings = {name: value for name, value in arguments.items() if not NOT_SETTINGS.fullmatch(name)}
+            query = unpacked(body, self.headers.get("Content-Encoding", ""))
+            if reading:
+                settings["readonly"] = "2"  # last: the address must not lift it
+                arguments["query"] = arguments.get("query", "") + b"".join(query).decode()
+                query = iter(())
+                if next(words(arguments["query"]), "") not in READING:
+                    raise ServerError(READONLY, "DB::Exception: GET only reads: use POST. (READONLY)")
             with closing(self._login(arguments)) as handle:
                 handle.apply(settings)
-                self._run(handle, arguments, unpacked(body, self.headers.get("Content-Encoding", "")))
+                self._run(handle, arguments, query)
             _read_out(body)
         except (EOFError, ConnectionError):
             self.close_connection = True
@@ -198,6 +214,15 @@ class HttpConnection(http.server.BaseHTTPRequestHandler):
         if len(data) < size:
             raise EOFError
         return data
+
+
+def from_here(headers: Message) -> bool:
+    """Tell whether a request came from a client of this machine, and not from a web page in its browser."""
+    return (
+        OUR_NAMES.fullmatch(headers.get("Host", "")) is not None
+        and "Origin" not in headers
+        and headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
+    )
 
 
 def unpacked(body: Iterator[bytes], coding: str) -> Iterator[bytes]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from infra.embedded.native_format import split_arguments
 
+# As the engine reads it: a word has `$` within, `//` and `# ` begin a comment too, quotes may be curly.
 _PIECE = re.compile(
-    r"(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<end>;)|(?P<space>\s+)"
-    r"|'(?:\\.|''|[^'\\])*'|`(?:\\.|[^`\\])*`|\"(?:\\.|[^\"\\])*\"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|\w+|.",
+    r"(?P<comment>--[^\n]*|//[^\n]*|#[ !][^\n]*|/\*.*?\*/)|(?P<end>;)|(?P<space>\s+)"
+    r"|(?P<string>'(?:\\.|''|[^'\\])*'|‘[^’]*’)|`(?:\\.|[^`\\])*`|\"(?:\\.|[^\"\\])*\"|“[^”]*”"
+    r"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|\w[\w$]*|.",
     re.DOTALL,
 )
+_HEX = re.compile(r"\\x([0-9a-fA-F]{2})")
 _SELECT = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(?:SELECT|WITH)\b", re.IGNORECASE | re.DOTALL)
 _FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*$", re.IGNORECASE)
 _INSERT = re.compile(
@@ -26,6 +30,10 @@ _BEFORE_ROWS = re.compile(r"[ \t\f]*;?[ \t\f]*\r?\n?")
 
 class SeveralStatements(ValueError):  # noqa: N818 - says what happened
     """The text has more than one statement: send each by itself."""
+
+
+class NestedComment(ValueError):  # noqa: N818 - says what happened
+    """A comment has another in it: leave it out."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,23 @@ def single(sql: str) -> str:
         elif end is not None and not (piece["end"] or piece["comment"] or piece["space"]):
             raise SeveralStatements("several statements in one query are not served: send each by itself")
     return sql[:end]
+
+
+def words(sql: str) -> Iterator[str]:
+    """Yield the words of a statement in small letters, names without their quotes, but not its strings.
+
+    Raises
+    ------
+    NestedComment
+        It has a comment in a comment, of which one cannot tell where it ends.
+    """
+    for piece in _PIECE.finditer(sql):
+        if piece["comment"]:
+            if "/*" in piece[0][2:] and piece[0].startswith("/*"):
+                raise NestedComment("a comment in a comment is not served: leave it out")
+        elif not (piece["string"] or piece["space"]):
+            name = _HEX.sub(lambda found: chr(int(found[1], 16)), piece[0])
+            yield from (word.lower() for word in re.findall(r"\w+", name))
 
 
 def streams(sql: str) -> bool:

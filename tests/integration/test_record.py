@@ -211,7 +211,17 @@ def test_sql_lists_the_columns_of_a_row_that_is_too_wide_for_a_table(invoke: Cal
 
 @pytest.mark.parametrize(
     "statement",
-    ["DROP TABLE opportune_stored.decision", "INSERT INTO opportune_stored.dlq (reason) SELECT 'x'"],
+    [
+        "DROP TABLE opportune_stored.decision",
+        "INSERT INTO opportune_stored.dlq (reason) SELECT 'x'",
+        "/* SELECT */ INSERT INTO FUNCTION null('a UInt8') SELECT 1",
+        "WITH 1 AS a INSERT INTO FUNCTION null('a UInt8') SELECT a",
+        "SELECT 1 INTO /* a */ OUTFILE 'x'",
+        "CREATE TEMPORARY TABLE t (a UInt8)",
+        "KILL QUERY WHERE 1",
+        "SYSTEM START MERGES",
+        "SELECT 1 SETTINGS readonly = 0",
+    ],
 )
 def test_sql_changes_nothing(invoke: Callable[..., Result], statement: str) -> None:
     refused = invoke("sql", statement)
