@@ -18,6 +18,10 @@ def _cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
+class NoConfig(ValueError):
+    """OPPORTUNE_CONFIG names a file that is not there: mend it, or unset it."""
+
+
 class Settings(BaseSettings):
     """Everything that a deployment may set. The environment goes before the file."""
 
@@ -125,5 +129,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order of precedence: arguments, environment, file."""
+        """Order of precedence: arguments, environment, file. Raises `NoConfig`."""
+        named = os.environ.get("OPPORTUNE_CONFIG")
+        if named is not None and not Path(named).is_file():
+            raise NoConfig(f"OPPORTUNE_CONFIG names {named}, which is no file: mend it, or unset it")
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

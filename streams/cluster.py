@@ -11,6 +11,7 @@ from schemas.topics import TOPICS
 from streams.engine.kafka import Client, KafkaUnavailable
 
 _TIMEOUT_S = 30.0
+_ASK_S = 5.0
 
 
 class NoKafka(KafkaUnavailable):
@@ -32,6 +33,14 @@ def connect(settings: Settings) -> Client:
             "Run `opportune up`, or set brokers (OPPORTUNE_BROKERS=host:port)."
         )
     return Client.of(settings, str(status.endpoint))
+
+
+def ask(settings: Settings) -> None:
+    """Ask the set brokers whether they are there. Raises `KafkaUnavailable`."""
+    try:
+        AdminClient(connect(settings).config()).list_topics(timeout=_ASK_S)
+    except KafkaException as error:
+        raise KafkaUnavailable(f"no answer within {_ASK_S:g} s: {error.args[0].str()}") from error
 
 
 def create_topics(client: Client, settings: Settings) -> list[str]:

@@ -1,5 +1,6 @@
 """Where mail goes: the sandbox of this machine, or the relay that is set."""
 
+import socket
 from collections.abc import Callable
 
 import structlog
@@ -13,10 +14,24 @@ from streams import events
 
 _log = structlog.get_logger()
 _TIMEOUT_S = 30.0
+_ASK_S = 5.0
 
 
 class NoSandbox(RuntimeError):
     """No relay is set, and no sandbox answers on this machine."""
+
+
+class NoRelay(RuntimeError):
+    """The relay that is set does not answer, or its address is none."""
+
+
+def ask(settings: Settings) -> None:
+    """Ask whether the set relay takes connections. Raises `NoRelay`."""
+    host, port = _relay(settings)
+    try:
+        socket.create_connection((host, port), _ASK_S).close()
+    except OSError as error:
+        raise NoRelay(f"relay {settings.relay}: {error.strerror or error}") from error
 
 
 def transports(settings: Settings) -> Callable[[Lane], Transport]:
@@ -28,7 +43,7 @@ def transports(settings: Settings) -> Callable[[Lane], Transport]:
     ------
     NoSandbox
         No relay is set, and no sandbox runs here.
-    ValueError
+    NoRelay
         The relay's address is not host:port.
     """
     if settings.relay is None:
@@ -39,13 +54,18 @@ def transports(settings: Settings) -> Callable[[Lane], Transport]:
                 "or set a relay (OPPORTUNE_RELAY=host:port); its mail then reaches people."
             )
         return _smtp(settings, status.endpoint.host, status.endpoint.port, "none")
-    host, _, port = settings.relay.rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"relay {settings.relay!r} is not host:port; write for example mx.example.org:587")
+    host, port = _relay(settings)
     _log.warning(
         events.REAL_RELAY, relay=settings.relay, message="mail goes to this relay, and through it to people"
     )
-    return _smtp(settings, host, int(port), settings.relay_tls)
+    return _smtp(settings, host, port, settings.relay_tls)
+
+
+def _relay(settings: Settings) -> tuple[str, int]:
+    host, _, port = (settings.relay or "").rpartition(":")
+    if not host or not port.isdigit():
+        raise NoRelay(f"relay {settings.relay!r} is not host:port; write for example mx.example.org:587")
+    return host, int(port)
 
 
 def _smtp(settings: Settings, host: str, port: int, tls: Tls) -> Callable[[Lane], Transport]:

@@ -131,14 +131,16 @@ def read(path: Path, providers: Providers) -> Iterator[tuple[Recipient | BadRow,
                     f"missing: {', '.join(missing) or 'none'}"
                 )
             for row in rows:
-                yield _judged(row, rows.line_num, providers, seen), done
+                # A row is named by its first line; a quoted field may hold line breaks.
+                breaks = sum(str(value).count("\n") for value in row.values())
+                yield _judged(row, rows.line_num - breaks, providers, seen), done
     except OSError as error:
         raise UnusableFile(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UnusableFile(f"{path}: not UTF-8 near byte {done}; save it as UTF-8") from error
     except csv.Error as error:
         raise UnusableFile(
-            f"{path}: line {rows.line_num}: {error}; mend it: as a rule a quote is open or out of place"
+            f"{path}: line {rows.reader.line_num}: {error}; mend it: a quote is open or out of place"
         ) from error
 
 

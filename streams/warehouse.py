@@ -35,6 +35,14 @@ class Warehouse:
         """Open the audit trail; the port `sinks.audit.AuditReader`."""
         return AuditTables(self.connect, self.views)
 
+    def ask(self) -> None:
+        """Ask whether it is there. Raises as `sinks.clickhouse.client`."""
+        client = self.connect()
+        try:
+            client.execute("SELECT 1")
+        finally:
+            client.close()
+
     def migrate(self) -> list[str]:
         """Bring the tables up to date; returns what was applied. Raises as `sinks.clickhouse.migrate`."""
         client = self.connect()

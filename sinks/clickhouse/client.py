@@ -18,7 +18,7 @@ from typing import Any, Final
 from clickhouse_driver import Client, errors
 
 # Its debug lines print whole statements, and with them what is looked for.
-logging.getLogger("clickhouse_driver").setLevel(logging.WARNING)
+logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
 
 # Far below Kafka's max.poll.interval of 300 s: a frozen server must not cost the recorder its partitions.
 TIMEOUT_S: Final = 30

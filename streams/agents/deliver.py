@@ -69,26 +69,26 @@ class Deliverer:
         touched = {result.dispatch_id.encode(): None for result in results}
         touched |= {r["dispatch_id"].encode(): None for _, r in (*recalls.records, *commands.records)}
         touched |= dict.fromkeys(sorted(table.keys_at(table.due(cut.now))))
-        cuts = self._gather(cut, table, [*touched])
-        before = deliver.standing(cuts.rows)
-        cuts.settle(results)
-        recalled = sum(cuts.recall(recall) for _, recall in recalls.records)
-        accepted = sum(cuts.accept(command, offset) for offset, command in commands.records)
-        forgotten = cuts.expire()
-        chosen = _choose(cut, table, cuts, feedback.room)
+        work = self._gather(cut, table, [*touched])
+        before = deliver.standing(work.rows)
+        work.settle(results)
+        recalled = sum(work.recall(recall) for _, recall in recalls.records)
+        accepted = sum(work.accept(command, offset) for offset, command in commands.records)
+        forgotten = work.expire()
+        chosen = _choose(cut, table, work, feedback.room)
         claims = self._gather(cut, table, [key for key in chosen if key not in touched])
         before = _plus(before, deliver.standing(claims.rows))
         order = {key.decode(): place for place, key in enumerate(chosen)}
-        claimed = cuts.claim([key for key in chosen if key in touched]) + claims.claim(claims.keys)
+        claimed = work.claim([key for key in chosen if key in touched]) + claims.claim(claims.keys)
 
         gone = set(forgotten)
-        keep = [i for i, key in enumerate(cuts.keys) if cuts.rows["state"][i] and key not in gone]
-        keys = [*(cuts.keys[i] for i in keep), *claims.keys]
-        rows = np.concatenate([cuts.rows[keep], claims.rows])
+        keep = [i for i, key in enumerate(work.keys) if work.rows["state"][i] and key not in gone]
+        keys = [*(work.keys[i] for i in keep), *claims.keys]
+        rows = np.concatenate([work.rows[keep], claims.rows])
         after = deliver.standing(rows)
         return Handled(
             outputs=[
-                *_outputs(cut, cuts),
+                *_outputs(cut, work),
                 *(letters.letter(cut, _RECALLS, *dead) for dead in recalls.dead),
                 *(letters.letter(cut, _COMMANDS, *dead) for dead in commands.dead),
             ],
@@ -100,9 +100,9 @@ class Deliverer:
                 _tally(cut, _RECALLS, recalls, recalled),
                 _tally(cut, _COMMANDS, commands, accepted),
             ],
-            figures=_plus(cuts.figures, claims.figures),
+            figures=_plus(work.figures, claims.figures),
             changes={name: after[name] - before[name] for name in after},
-            effects=[*cuts.stops, *sorted(claimed, key=lambda claim: order[claim.dispatch_id])],
+            effects=[*work.stops, *sorted(claimed, key=lambda claim: order[claim.dispatch_id])],
         )
 
     def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:
@@ -167,16 +167,16 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-def _choose(cut: Cut, table: DispatchStore, cuts: Delivering, room: Callable[[str], int]) -> list[bytes]:
+def _choose(cut: Cut, table: DispatchStore, work: Delivering, room: Callable[[str], int]) -> list[bytes]:
     """Which messages to claim: of each lane that has room, the first that may go."""
     fresh: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
-    waits = (cuts.rows["state"] == State.WAITING) & (cuts.rows["not_before"] <= cut.now)
+    waits = (work.rows["state"] == State.WAITING) & (work.rows["not_before"] <= cut.now)
     for i in np.flatnonzero(waits).tolist():
-        row = cuts.rows[i]
+        row = work.rows[i]
         lane = row["lane"].decode()
         if not cut.control.holds(row["campaign"].decode(), lane):
-            fresh[lane].append((int(row["released_at"]), cuts.keys[i]))
-    gone = set(cuts.keys)
+            fresh[lane].append((int(row["released_at"]), work.keys[i]))
+    gone = set(work.keys)
     chosen: list[bytes] = []
     for lane in sorted({*fresh, *table.lanes(cut.now)}):
         waiting = table.ready(lane, cut.now, cut.control.holds)
@@ -184,7 +184,7 @@ def _choose(cut: Cut, table: DispatchStore, cuts: Delivering, room: Callable[[st
     return chosen
 
 
-def _outputs(cut: Cut, cuts: Delivering) -> list[Out]:
+def _outputs(cut: Cut, work: Delivering) -> list[Out]:
     """Audit records and delivery events in wire format, by recipient."""
     about = {
         "partition": cut.partition,
@@ -193,10 +193,10 @@ def _outputs(cut: Cut, cuts: Delivering) -> list[Out]:
         "line": "deliver",
     }
     outputs = []
-    for recipient, at, body in cuts.audit:
+    for recipient, at, body in work.audit:
         record = {"recipient_id": recipient, "at": at, **about, "body": ("opportune.Delivery", body)}
         outputs.append(Out(topics.AUDIT.name, recipient.encode(), codec.encode(topics.AUDIT.name, record)))
-    for event in cuts.events:
+    for event in work.events:
         key = event["recipient_id"].encode()
         outputs.append(Out(topics.DELIVERY.name, key, codec.encode(topics.DELIVERY.name, event)))
     return outputs

@@ -8,6 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
+from schemas import policy
+from schemas.policy import OTHER_PROVIDER
 from schemas.settings import Settings
 from streams import cluster, worker
 from streams import control as changing
@@ -91,6 +93,19 @@ def show_clock() -> None:
     _say(f"{described(state.clock, _wall())} (control version {state.version})")
 
 
+@control_app.command(name="show")
+def show_control() -> None:
+    """Show what is paused now, and the clock."""
+    reader = ControlReader(cluster.connect(Settings()))
+    state = reader.poll()
+    reader.close()
+    held = ["everything"] if state.paused else []
+    held += [f"campaign {name}" for name in sorted(state.paused_campaigns)]
+    held += [f"lane {name}" for name in sorted(state.paused_lanes)]
+    _say(f"paused  {', '.join(held) or 'nothing'}")
+    _say(f"clock   {described(state.clock, _wall())} (control version {state.version})")
+
+
 @control_app.command()
 def log() -> None:
     """List every change of pause and clock, oldest first: version, when, who, what, why."""
@@ -135,12 +150,18 @@ def scope(pause: Pause) -> str:
 
 
 def _pause(paused: bool, campaign: str | None, lane: str | None) -> Pause:
-    """Check the scope. Raises BadParameter where it names two, or a campaign that the policy lacks."""
+    """Check the scope. Raises BadParameter where it names two, or one that the policy lacks."""
     if campaign is not None and lane is not None:
         raise typer.BadParameter("name a campaign or a lane, not both", param_hint="--campaign / --lane")
-    known = [each.name for each in worker.load_policy(Settings()).campaigns]
-    if paused and campaign is not None and campaign not in known:
-        raise typer.BadParameter(f"no campaign {campaign!r}; there are {', '.join(known)}")
+    folder, lanes = worker.policy_folder(Settings()), {OTHER_PROVIDER}
+    lanes |= {*policy.load_lanes(folder).lane, *policy.load_providers(folder).provider}
+    campaigns = {each.name for each in policy.load(folder).campaigns}
+    for what, name, known in (("campaign", campaign, campaigns), ("lane", lane, lanes)):
+        # A resume of what is gone from the policy must still be possible.
+        if paused and name is not None and name not in known:
+            raise typer.BadParameter(
+                f"no {what} {name!r}; there are {', '.join(sorted(known))}", param_hint=f"--{what}"
+            )
     return Pause(paused, campaign, lane)
 
 

@@ -1,6 +1,7 @@
 """How `opportune report` prints DELIVER's part: lanes, outcomes, latencies, and where to look further."""
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Final
@@ -189,10 +190,13 @@ def foot(console: Console, settings: Settings) -> None:
         count = sum(1 for _ in mail.glob("*/*.eml"))
         grid.add_row("mail", Text(f"{many(count, '.eml file')} below {os.path.relpath(mail)}"))
     grid.add_row("ClickHouse", Text(_clickhouse(settings)))
-    grid.add_row("query", Text(f'opportune sql "{_QUERY}"'))
-    grid.add_row("", Text('tables decision, delivery and more: opportune sql "SHOW TABLES"', "dim"))
-    grid.add_row("one recipient", Text("opportune explain RECIPIENT"))
-    grid.add_row("nothing lost", Text("opportune reconcile"))
+    if settings.state_dir != Settings().state_dir:
+        grid.add_row("first", Text(f"export OPPORTUNE_STATE_DIR={os.path.relpath(settings.state_dir)}"))
+    program = sys.argv[0]
+    grid.add_row("query", Text(f'{program} sql "{_QUERY}"'))
+    grid.add_row("", Text(f'tables decision, delivery and more: {program} sql "SHOW TABLES"', "dim"))
+    grid.add_row("one recipient", Text(f"{program} explain RECIPIENT"))
+    grid.add_row("nothing lost", Text(f"{program} reconcile"))
     console.print(grid, width=plots.width(console))
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
@@ -12,15 +13,15 @@ from rich.table import Table
 
 from infra.embedded import ClickHouseServer, EmbeddedError, KafkaServer, SandboxServer, Server
 from schemas.policy import PolicyError
-from schemas.settings import Settings
+from schemas.settings import NoConfig, Settings
 from sinks.clickhouse.client import ClickHouseError
 from sinks.vault import VaultError
-from streams import cluster, warehouse
+from streams import cluster, mail, warehouse
 from streams.dead_letters import NoLetter
 from streams.engine.kafka import KafkaUnavailable
 from streams.engine.sealed import NotReplayable
 from streams.explain import UnknownRecipient
-from streams.mail import NoSandbox
+from streams.mail import NoRelay, NoSandbox
 from streams.recording.landing import EverythingRefused
 from streams.replay import workers
 from streams.replay.session import TimeHasPassed
@@ -33,7 +34,9 @@ EXPECTED = (
     KafkaUnavailable,
     PolicyError,
     cluster.PartitionsDiffer,
+    NoConfig,
     NoLetter,
+    NoRelay,
     NoSandbox,
     VaultError,
     ClickHouseError,
@@ -105,19 +108,35 @@ def status() -> None:
         uptime = "" if state.uptime is None else f"{state.uptime:.0f} s"
         at, pid = str(state.endpoint or ""), str(state.pid or "")
         table.add_row(name, state.health, at, pid, uptime, os.path.relpath(state.data))
-    for name, address in (
-        ("Kafka", settings.brokers),
-        ("ClickHouse", settings.clickhouse),
-        ("mail relay", settings.relay),
-    ):
-        if address is not None:
-            table.add_row(name, "set, not ours", address, "", "", "")
+    asked = [
+        (name, address, _answers(ask))
+        for name, address, ask in (
+            ("Kafka", settings.brokers, lambda: cluster.ask(settings)),
+            ("ClickHouse", settings.clickhouse, lambda: warehouse.connect(settings).ask()),
+            ("mail relay", settings.relay, lambda: mail.ask(settings)),
+        )
+        if address is not None
+    ]
+    for name, address, trouble in asked:
+        table.add_row(name, "unreachable" if trouble else "ready", address, "", "", "set by address")
     console.print(table)
+    for name, _, trouble in asked:
+        if trouble:
+            console.print(f"{name}: {trouble}", markup=False, highlight=False)
     for _, state in found:
         if state.reason:
             console.print(f"{state.log}:\n{state.reason}", markup=False, highlight=False)
-    if any(state.health != "ready" for _, state in found):
+    if any(state.health != "ready" for _, state in found) or any(trouble for _, _, trouble in asked):
         raise typer.Exit(1)
+
+
+def _answers(ask: Callable[[], object]) -> str:
+    """Why a server that is set by address does not answer; empty if it does."""
+    try:
+        ask()
+    except EXPECTED as error:
+        return str(error)
+    return ""
 
 
 def run(

@@ -89,3 +89,24 @@ def last_entry(consumer: Consumer, name: str, partition: int) -> tuple[Entry, in
             return None
         step *= 2
     return None
+
+
+class JournalLost(RuntimeError):
+    """There are rows and no journal: going on would count every event twice. Stop."""
+
+    def __init__(self, journal: str, partition: int, keys: int) -> None:
+        super().__init__(
+            f"partition {partition} has {keys} rows and no journal entry: the journal's retention has "
+            f"taken all of it, or the topic was made anew; restore {journal}, or begin with "
+            "empty topics"
+        )
+
+
+class OffsetOutOfRange(RuntimeError):
+    """The journal goes on where the topic has nothing (any more): records were lost to retention. Stop."""
+
+    def __init__(self, topic: str, partition: int, offset: int, low: int, high: int) -> None:
+        super().__init__(
+            f"{topic}/{partition}: the journal goes on at {offset}, the topic holds {low} to {high}; "
+            f"records were lost, raise its retention and decide whether to accept the gap"
+        )

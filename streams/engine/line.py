@@ -14,7 +14,7 @@ from streams import events
 from streams.engine import journal, recovery
 from streams.engine.control import Control
 from streams.engine.cut import Consumed, Cut, Effects, Handled, Handler, Out, uptime
-from streams.engine.journal import Entry
+from streams.engine.journal import Entry, JournalLost, OffsetOutOfRange
 from streams.engine.kafka import Client, bounds
 from streams.engine.plan import PlannedCut, PlanReader
 from streams.engine.snapshot import NoSnapshots, Snapshots
@@ -384,24 +384,3 @@ class Line:
         if self._plan is not None:
             self._plan.close()
             self._plan = None
-
-
-class JournalLost(RuntimeError):
-    """There are rows and no journal: going on would count every event twice. Stop."""
-
-    def __init__(self, journal: str, partition: int, keys: int) -> None:
-        super().__init__(
-            f"partition {partition} has {keys} rows and no journal entry: the journal's retention has "
-            f"taken all of it, or the topic was made anew; restore {journal}, or begin with "
-            "empty topics"
-        )
-
-
-class OffsetOutOfRange(RuntimeError):
-    """The journal goes on where the topic has nothing (any more): records were lost to retention. Stop."""
-
-    def __init__(self, topic: str, partition: int, offset: int, low: int, high: int) -> None:
-        super().__init__(
-            f"{topic}/{partition}: the journal goes on at {offset}, the topic holds {low} to {high}; "
-            f"records were lost, raise its retention and decide whether to accept the gap"
-        )

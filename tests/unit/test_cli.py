@@ -58,3 +58,17 @@ def test_a_static_member_needs_a_fixed_port(tmp_path: Path) -> None:
     assert told.returncode == 1
     assert "web_port" in told.stderr
     assert "Traceback" not in told.stderr
+
+
+def test_a_config_that_is_not_there_is_an_error_and_not_the_defaults(tmp_path: Path) -> None:
+    told = run(tmp_path, "status", OPPORTUNE_CONFIG=str(tmp_path / "nowhere.toml"))
+    assert told.returncode == 1
+    assert "nowhere.toml" in told.stderr
+
+
+def test_status_asks_servers_that_are_set_by_address_too(tmp_path: Path) -> None:
+    nobody = dict.fromkeys(("OPPORTUNE_BROKERS", "OPPORTUNE_CLICKHOUSE", "OPPORTUNE_RELAY"), "127.0.0.1:1")
+    told = run(tmp_path, "status", **nobody)
+    assert told.returncode == 1
+    assert told.stdout.count("unreachable") == 3
+    assert "Traceback" not in told.stderr

@@ -108,3 +108,19 @@ def test_a_user_without_a_name_is_still_somebody(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(getpass, "getuser", nameless)
 
     assert cli.who().startswith("uid ")
+
+
+@pytest.mark.parametrize(
+    ("campaign", "lane", "says"),
+    [("win_back", "gmail", "not both"), ("nosuch", None, "win_back"), (None, "nosuch", "gmail")],
+)
+def test_a_pause_of_what_the_policy_does_not_know_is_refused_with_what_it_knows(
+    campaign: str | None, lane: str | None, says: str
+) -> None:
+    with pytest.raises(typer.BadParameter, match=says):
+        cli._pause(True, campaign, lane)
+
+
+def test_what_the_policy_no_longer_has_can_still_be_resumed() -> None:
+    assert cli._pause(False, None, "gone") == Pause(False, lane="gone")
+    assert cli._pause(True, None, "other") == Pause(True, lane="other")
