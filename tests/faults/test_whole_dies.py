@@ -142,7 +142,8 @@ def test_clickhouse_away_for_three_minutes_under_load_holds_nobody_up(tmp_path: 
             most = max(most, psutil.Process(recorder.pid).memory_info().rss)
             time.sleep(1)
         assert most < 600 << 20, f"{most >> 20} MiB"
-        group = AdminClient(stack.client.config()).describe_consumer_groups([GROUP])[GROUP].result()
+        admin = AdminClient(stack.client.config())  # named: what it promises is never kept once it is gone
+        group = admin.describe_consumer_groups([GROUP])[GROUP].result()
         assert len(group.members) == 1, "it has stayed in its group"
         behind = progress.behind(stack.client)
         assert behind > 1000, "there was load"
