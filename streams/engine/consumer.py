@@ -20,6 +20,7 @@ from faust.types import TP, ConsumerMessage
 from streams import events
 from streams.engine.control import ControlReader
 from streams.engine.cut import Cut, Effects
+from streams.engine.failpoint import reach
 from streams.engine.line import Line, Spec
 from streams.engine.transaction import Fenced
 from streams.metrics import Metrics
@@ -80,6 +81,7 @@ class CutConsumer(driver.Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish what is in flight, make no new cut; rows are kept in case the partition stays."""
         self.stop_flow()
+        reach(self.spec.role, "on_revoke")
         # A cut that is made and not yet handled finds no line any more, and nothing of it is visible.
         self._assignments += 1
         lines, self.lines = self.lines, {}
@@ -115,6 +117,7 @@ class CutConsumer(driver.Consumer):
                 await self._thread.seek_wait(
                     {TP(topic, partition): at for topic, at in line.next_offsets.items()}
                 )
+            reach(self.spec.role, "after_seek")
             if assignment == self._assignments:
                 self.lines[partition] = line
                 self._fenced_since.pop(partition, None)
@@ -206,6 +209,7 @@ class CutConsumer(driver.Consumer):
             line = lines.get(tp.partition)
             if line is not None and line is self.lines.get(tp.partition):
                 line.buffer(tp.topic, records)
+        reach(self.spec.role, "after_fetch")
         for tp, position in known.items():
             lines[tp.partition].warm(tp.topic, position)
 
@@ -263,6 +267,7 @@ class CutConsumer(driver.Consumer):
             return  # the partition moved between the cut's making and now: nothing of it is visible
         planned: Cut | None = cut
         began = time.perf_counter()
+        reach(self.spec.role, "before_handle")
         try:
             while planned is not None:
                 line.stage(planned, self.spec.handler.handle(planned, line.store))

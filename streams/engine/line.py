@@ -14,6 +14,7 @@ from streams import events
 from streams.engine import journal, recovery
 from streams.engine.control import Control
 from streams.engine.cut import Consumed, Cut, Effects, Handled, Handler, Out, uptime
+from streams.engine.failpoint import reach
 from streams.engine.journal import Entry, JournalLost, OffsetOutOfRange
 from streams.engine.kafka import Client, bounds
 from streams.engine.plan import PlannedCut, PlanReader
@@ -49,6 +50,11 @@ class Spec:
     new_store: Callable[[], Store]
     effects: Effects | None = None
     snapshots: Snapshots = NoSnapshots()
+
+    @property
+    def role(self) -> str:
+        """Name of the line's role, as in `opportune run`."""
+        return self.app.removeprefix("opportune-")
 
 
 class Line:
@@ -94,7 +100,8 @@ class Line:
 
         Raises `Fenced`, `TransactionFailed`, `KafkaUnavailable` or `ChangelogDamaged`; the worker ends then.
         """
-        transactions = Transactions(spec.client, spec.app, partition)
+        transactions = Transactions(spec.client, spec.app, spec.role, partition)
+        reach(spec.role, "after_fence")
         consumer = spec.client.reader()
         try:
             last = journal.last_entry(consumer, spec.journal, partition)
@@ -123,6 +130,7 @@ class Line:
         line = cls(spec, partition, store, entry, offsets)
         line.transactions = transactions
         line._reindex(control)
+        reach(spec.role, "after_recover")
         _log.info(
             events.LINE_TAKEN_OVER,
             partition=partition,
@@ -314,6 +322,7 @@ class Line:
         Should that fail, the rows are ahead of the journal: the line is never kept then.
         """
         handled.apply(self.store)
+        reach(self.spec.role, "after_handle")
         self._standing.update(handled.changes)
         self.entry = Entry(
             cut.partition,
@@ -356,6 +365,7 @@ class Line:
         """
         rows = [Out(self.spec.changelog, key, row, self.partition) for key, row in self._staged_rows.items()]
         self.transactions.commit([*self._staged, *rows])
+        reach(self.spec.role, "after_commit")
         entries = self._staged_entries
         self._staged, self._staged_rows, self._staged_entries = [], {}, []
         self.committed = self.entry
@@ -367,6 +377,7 @@ class Line:
         if self.spec.effects is not None:
             self.spec.effects.begin(self.partition, effects, self._made_at)
         self.in_flight = None
+        reach(self.spec.role, "after_settle")
 
     def drain(self) -> None:
         """Make no more cuts but those that take in what effects still give."""

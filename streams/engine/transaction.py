@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from schemas import topics
 from streams.engine.cut import Out
+from streams.engine.failpoint import reach
 from streams.engine.kafka import Client
 
 _INIT_TIMEOUT_S: Final = 30.0
@@ -31,7 +32,8 @@ class Transactions:
     Creating one fences whoever owned the partition, whatever they have in flight.
     """
 
-    def __init__(self, client: Client, app: str, partition: int) -> None:
+    def __init__(self, client: Client, app: str, role: str, partition: int) -> None:
+        self._role = role
         self._producer = Producer(
             client.config(
                 transactional_id=f"{app}-{partition}",
@@ -64,8 +66,14 @@ class Transactions:
         producer = self._producer
         try:
             producer.begin_transaction()
-            for out in outputs:
+            reach(self._role, "after_begin")
+            half = len(outputs) // 2
+            for out in outputs[:half]:
                 self._produce(out)
+            reach(self._role, "mid_produce")
+            for out in outputs[half:]:
+                self._produce(out)
+            reach(self._role, "after_produce")
             self._commit()
         except KafkaException as error:
             raise _translated(error) from error
