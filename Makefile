@@ -10,6 +10,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes --only-binary :all:
 CODE := $(wildcard schemas models sinks streams infra tests benchmarks)
 SUITE ?=
+SEEDS ?= 0
 
 .PHONY: help setup demo test faults lint bench up down lock clean
 
@@ -24,8 +25,8 @@ demo: .venv/.runtime ## Two months of a grocery as history, a minute live with m
 test: .venv/.dev ## Run the tests, all but the long fault runs
 	$(BIN)/pytest -m "not soak" --numprocesses 2 --dist loadfile
 
-faults: .venv/.dev ## Run the fault tests, the long ones too
-	$(BIN)/pytest -m "faults or soak"
+faults: .venv/.dev ## Run the fault tests, the long ones too; make faults SEEDS=2 takes others
+	OPPORTUNE_FAULT_SEEDS=$(SEEDS) $(BIN)/pytest -m "faults or soak" --numprocesses 2 --dist loadfile
 
 lint: .venv/.dev ## Check style, types, who imports whom, and schemas
 	$(BIN)/ruff check
@@ -34,7 +35,7 @@ lint: .venv/.dev ## Check style, types, who imports whom, and schemas
 	$(BIN)/lint-imports
 	$(BIN)/opportune schemas check
 
-bench: .venv/.dev ## Measure the speed: make bench SUITE=decide
+bench: .venv/.dev ## Measure the speed, beside others: make bench SUITE=state|decide|latency|recovery
 	$(BIN)/python -m benchmarks $(SUITE)
 
 up: .venv/.runtime ## Start Kafka, ClickHouse and the mail sandbox on this machine

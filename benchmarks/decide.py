@@ -1,76 +1,169 @@
-"""Computing a cut, without Kafka: decode, gather, decide, encode, scatter, with the packaged policy."""
+"""The decide suite: the whole DECIDE line, and the readable reference of the same rules in two frameworks.
 
-import statistics
+Every program is fed clicks and purchases as they came, on its own fresh topics, and never runs dry. Ours is
+a worker as in production, exactly once, with audit, journal and changelog; it has been told everybody's zone
+and consent before. What the others leave out is said in `benchmarks.decide_reference`.
+"""
+
+import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
-import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-import infra
-from schemas import codec, policy, topics
-from schemas.profile import HOUR_MS, ROW
-from streams.agents.decide import Decider
-from streams.engine.control import Control
-from streams.engine.cut import Cut
-from streams.engine.kafka import Record
-from streams.engine.partitioner import partition_of
-from streams.engine.store import SlabStore
+from benchmarks import results, rig
+from benchmarks.decide_events import Crowd, Record, Skew
+from benchmarks.decide_feed import Feed, load
+from benchmarks.decide_reference import POLICY, TOPICS
+from benchmarks.peers import installed
+from benchmarks.results import Result, Run
+from benchmarks.rig import Bench, Launch, PeerFailed
+from schemas import topics
+from streams.agents.decide import APP
 
-PARTITIONS = 12
-START = 1_700_000_000_000
-CUTS = 40
-
-
-def run() -> None:
-    """Time cuts of several sizes; medians and ranges of microseconds an event."""
-    people = [
-        name
-        for name in (f"recipient-{n}" for n in range(60_000))
-        if partition_of(name.encode(), PARTITIONS) == 0
-    ]
-    table = Table(
-        "events a cut",
-        "µs an event, median",
-        "least",
-        "most",
-        title=f"{len(people):,} recipients, {CUTS} cuts",
-    )
-    for size in (20, 200, 2000):
-        times = [seconds / size * 1e6 for seconds in _cuts(people, size)]
-        table.add_row(
-            f"{size:,}", f"{statistics.median(times):.1f}", f"{min(times):.1f}", f"{max(times):.1f}"
-        )
-    Console().print(table)
+COMMIT_S: Final = 1.0
+OURS: Final = "opportune"
+RECIPIENTS: Final = 100_000
+_EVENTS: Final = 2_500_000
+_NEVER: Final = [1 << 62] * rig.PARTITIONS
+_NOT_YET: Final = -(1 << 62)  # so far has no feed to be ahead: consent comes first
 
 
-def _cuts(people: list[str], size: int) -> list[float]:
-    """Seconds of each of a row of cuts, ten minutes apart, after warming up."""
-    decider = Decider(policy.load(Path(infra.__file__).parent / "policy"), PARTITIONS)
-    store = SlabStore(ROW)
-    chance = np.random.default_rng(1)
-    seconds, offset, before = [], 0, START
-    for number in range(1, CUTS + 6):
-        now = START + number * HOUR_MS // 6
-        records = []
-        for who in chance.choice(len(people), size):
-            fields = {
-                "recipient_id": people[who],
-                "event_id": None,
-                "occurred_at": now - int(chance.integers(0, 600_000)),
-                "kind": "view",
-            }
-            value = codec.encode(topics.CLICKS.name, fields)
-            records.append(Record(offset, now, people[who].encode(), value, ()))
-            offset += 1
-        by_topic = {topic.name: records if topic is topics.CLICKS else [] for topic in topics.SOURCES}
-        nexts = {topic.name: offset for topic in topics.SOURCES}
-        cut = Cut(0, number, now, before, Control(), 0, None, False, by_topic, nexts)
-        began = time.perf_counter()
-        handled = decider.handle(cut, store)
-        handled.apply(store)
-        if number > 5:
-            seconds.append(time.perf_counter() - began)
-        before = now
-    return seconds
+@dataclass(frozen=True)
+class Peer:
+    """A program, what it guarantees, how far its feed is ahead, and how one run of it is prepared."""
+
+    name: str
+    guarantee: str
+    lead: int
+    prepare: Callable[[Bench, str], Launch]
+    knows: bool = False  # is told everybody's zone and consent by records
+    workers: int = 1  # processes; CPU is that of one of them
+
+
+def ours(bench: Bench, group: str) -> Launch:
+    """A worker of ours; its group and its topics have fixed names."""
+    environment = {
+        "OPPORTUNE_BROKERS": bench.client.brokers,
+        "OPPORTUNE_STATE_DIR": str(bench.folder / group),
+        "OPPORTUNE_PARTITIONS": str(rig.PARTITIONS),
+        "OPPORTUNE_POLICY_DIR": str(POLICY),
+    }
+    command = [sys.executable, "-m", "streams.cli.main", "run", "decide"]
+    return Launch(command, APP, (topics.PROFILES.name,), environment)
+
+
+def _reference(module: str, changelog: str) -> Callable[[Bench, str], Launch]:
+    def prepare(bench: Bench, group: str) -> Launch:
+        python, environment = sys.executable, {}
+        if module == "decide_quix":
+            python = str(installed.quix_python())
+            environment = {"PYTHONPATH": str(rig.ROOT), "BENCH_PACKAGES": _packages()}
+        words = [group, str(COMMIT_S), str(rig.PARTITIONS), str(bench.folder / group)]
+        command = [python, "-m", f"benchmarks.{module}", *words]
+        return Launch(command, group, (changelog.format(group=group),), environment)
+
+    return prepare
+
+
+def _packages() -> str:
+    return next(path for path in sys.path if path.endswith("site-packages"))
+
+
+_AGAIN: Final = "at least once: after a crash events count twice"
+PEERS: Final = (
+    Peer(OURS, "exactly once; state in memory", 300_000, ours, knows=True),
+    Peer(f"{OURS}, 2 workers", "exactly once; state in memory", 300_000, ours, knows=True, workers=2),
+    Peer(
+        "reference in plain Faust",
+        f"{_AGAIN}, or are lost; state in memory",
+        20_000,
+        _reference("decide_plain_faust", "{group}-profiles-changelog"),
+    ),
+    Peer(
+        "reference in Quix Streams",
+        f"{_AGAIN}; RocksDB",
+        20_000,
+        _reference(
+            "decide_quix", "changelog__{group}--" + "--".join(sorted(TOPICS, reverse=False)) + "--default"
+        ),
+    ),
+)
+
+
+def run(
+    skews: Sequence[Skew] = ("zipf", "even"),
+    seconds: float = 20.0,
+    rounds: int = 3,
+    only: Sequence[str] = (),
+    events: int = _EVENTS,
+) -> None:
+    """Measure the peers, or only those whose names are given, and show what was found."""
+    console = Console(stderr=True)
+    peers = [peer for peer in PEERS if not only or peer.name in only]
+    crowd = Crowd(RECIPIENTS, rig.PARTITIONS)
+    for skew in skews:
+        found = {peer.name: Result(peer.name, peer.guarantee) for peer in peers}
+        with rig.running() as bench:
+            now = time.time_ns() // 1_000_000
+            known, behaviour = list(crowd.known(now)), list(crowd.behaviour(skew, events, now))
+            for number in range(rounds):
+                for place, peer in enumerate(rig.rotated(peers, number)):
+                    group = f"decide-{number}-{place}"
+                    try:
+                        one = measure(bench, peer, group, known if peer.knows else [], behaviour, seconds)
+                    except PeerFailed as error:
+                        console.print(f"round {number + 1}: {error}", markup=False)
+                        continue
+                    console.print(f"round {number + 1}: {skew}, {peer.name}: {one.events_per_s:,.0f}/s {one}")
+                    found[peer.name].runs.append(one)
+        title = f"decide: clicks and purchases of {RECIPIENTS:,} recipients, drawn by {skew}"
+        results.show(f"decide-{skew}", title, [*found.values()], OURS)
+
+
+def measure(
+    bench: Bench,
+    peer: Peer,
+    group: str,
+    known: Sequence[Record],
+    behaviour: Sequence[Record],
+    seconds: float,
+) -> Run:
+    """One run of a program on fresh topics.
+
+    Raises
+    ------
+    PeerFailed
+        It ended by itself, did nothing for too long, or was faster than the feed.
+    """
+    bench.create(topics.TOPICS)
+    load(bench.client, known)
+    launch = peer.prepare(bench, group)
+    asked = [bench.committed(launch.group, topic) for topic in TOPICS]
+    learnt = bench.committed(launch.group, topics.CONSENT.name)
+    ends = bench.ends(topics.CONSENT.name)
+    latest = [_NOT_YET]
+
+    def progress() -> list[int]:
+        done = [sum(each) for each in zip(*(ask() for ask in asked), strict=True)]
+        if latest[0] != _NOT_YET or all(a >= b for a, b in zip(learnt(), ends, strict=True)):
+            latest[0] = sum(done)
+        return done
+
+    helpers = [bench.start(launch)[0] for _ in range(peer.workers - 1)]
+    try:
+        with Feed(bench.client, behaviour, lambda: latest[0], peer.lead) as feed:
+            one = bench.measure(launch, progress, _NEVER, seconds)
+            if feed.dry:
+                raise PeerFailed(f"{peer.name} has done all {len(behaviour):,} events; load more")
+    finally:
+        for helper in helpers:
+            rig.stop(helper)
+    return one
+
+
+if __name__ == "__main__":
+    skew: Skew = "even" if sys.argv[1] == "even" else "zipf"
+    run([skew], float(sys.argv[2]), int(sys.argv[3]), sys.argv[5:], int(sys.argv[4]))

@@ -18,11 +18,11 @@ def rank_in_run(sorted_keys: np.ndarray) -> np.ndarray:
 
 
 def running_sum(values: np.ndarray, sorted_keys: np.ndarray) -> np.ndarray:
-    """Inclusive prefix sum of integers within each run of equal values, int64 (n,)."""
-    total = np.cumsum(values, dtype=np.int64)
+    """Inclusive prefix sum of integers within each run of equal values, int64 (n,) or (n, k)."""
+    total = np.cumsum(values, axis=0, dtype=np.int64)
     begin = np.flatnonzero(starts(sorted_keys))
     lengths = np.diff(np.append(begin, len(values)))
-    return np.asarray(total - np.repeat(total[begin] - values[begin], lengths))
+    return np.asarray(total - np.repeat(total[begin] - values[begin], lengths, axis=0))
 
 
 def running_max(values: np.ndarray, sorted_keys: np.ndarray) -> np.ndarray:
@@ -51,6 +51,8 @@ def saturating(base: np.ndarray, amounts: np.ndarray, keys: np.ndarray, maximum:
     one go or in parts gives the same.
     """
     amounts = np.minimum(amounts, maximum)  # or sums of huge ones overflow
+    if base.max(initial=0) + amounts.sum() <= maximum:
+        return np.asarray(amounts)  # whatever counters they meet
     order = np.argsort(keys, kind="stable")
     sums = running_sum(amounts[order], keys[order])
     before = base[order]

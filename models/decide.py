@@ -113,7 +113,11 @@ def decide(
     """
     policy, now = rules.policy, moment.now
     out = Output(moment.history, now)
-    stored = rows.copy()
+    of_records = np.zeros(len(rows), np.bool_)
+    of_records[behaviour.row] = True
+    of_records[[other.row for other in others]] = True
+    only_due = np.flatnonzero(~of_records & known)
+    stored = rows[only_due]
     rows["hour"] = np.where(known, rows["hour"], now // HOUR_MS)
     profile.roll(rows, now)
 
@@ -131,10 +135,9 @@ def decide(
     stale, unknown = rounds.run()
 
     changed[found.row[(found.holds != found.held).any(1)]] = True
-    changed[behaviour.row] = True
-    changed[[other.row for other in others]] = True
-    changed |= ~known
-    rows[~changed] = stored[~changed]
+    changed |= of_records | ~known
+    unchanged = ~changed[only_due]
+    rows[only_due[unchanged]] = stored[unchanged]
     decided = np.unique(asked.position[asked.position != BEFORE_RECORDS])
     fates = Fates(behaviour.position[~accepted], stale, unknown, decided)
     return Decided(rows, changed, profile.next_due(rows, now, moment.paused), out, fates)
@@ -146,9 +149,13 @@ def _events(
     """The accepted events, each with its recipient's zone at that moment."""
     row, position = behaviour.row[accepted], behaviour.position[accepted]
     zone = contact.zone_of(rows, policy.contact)[row]
-    moves = sorted((o.row, o.position, o.fields["zone"]) for o in others if o.fields.get("zone"))
-    for moved, since, name in moves:
-        zone[(row == moved) & (position > since)] = name.encode()
+    moves = sorted((o.row, o.position, o.fields["zone"].encode()) for o in others if o.fields.get("zone"))
+    if moves and len(row):
+        moved, since, name = (np.array(column) for column in zip(*moves, strict=True))
+        span = int(max(position.max(), since.max())) + 1
+        latest = np.searchsorted(moved * span + since, row * span + position) - 1
+        has_moved = (latest >= 0) & (moved[latest] == row)
+        zone[has_moved] = name[latest[has_moved]]
     kind, at, amount = behaviour.kind[accepted], behaviour.at[accepted], behaviour.amount[accepted]
     return Events(row, position, kind, at, amount, zone)
 

@@ -1,10 +1,12 @@
 """States of a cut's rows, the segments they hold, and the campaigns that a change or an event triggers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from models import columns, features
+from models.features import Feature
 from models.profile import Additions, Events
 from models.segments import Segments
 from schemas.policy import Campaign
@@ -46,11 +48,7 @@ def states(
     event = np.concatenate([np.full(len(evaluated), -1), np.arange(len(events))])
     order = np.lexsort((position, row))
     row, position, event = row[order], position[order], event[order]
-    values = np.empty((len(row), len(segments.features)))
-    for column, feature in enumerate(segments.features):
-        base = features.base(rows, feature, now)[row]
-        integers = _after_each(feature, base, event, row, events, added, now)
-        values[:, column] = features.value(feature, integers, now)
+    values = _values(segments.features, rows, row, event, events, added, now)
     holds = segments.holds(values)
     stored = segments.members(rows["segments"])[row]
     first = columns.starts(row)
@@ -58,32 +56,50 @@ def states(
     return States(row, position, event, values, holds, held)
 
 
-def _after_each(
-    feature: features.Feature,
-    base: np.ndarray,
-    event: np.ndarray,
+def _values(
+    used: Sequence[Feature],
+    rows: np.ndarray,
     row: np.ndarray,
+    event: np.ndarray,
     events: Events,
     added: Additions,
     now: int,
 ) -> np.ndarray:
-    """Integers of a feature in each state: the row's base and a prefix over the events of its run."""
-    hour = now // HOUR_MS
-    if feature.source == "counter":
-        inside = (
-            added.hour > hour - feature.hours
-            if feature.hours
-            else added.hour // 24 > hour // 24 - feature.days
-        )
-        gain = (added.to_hour if feature.hours else added.to_day) * inside * (events.kind == feature.kind)
-    elif feature.source == "revenue":
-        gain = added.to_revenue * (added.hour // 24 > hour // 24 - feature.days)
-    else:
-        counts = events.kind == feature.kind if feature.source == "last" else np.ones(len(events), np.bool_)
-        gain = np.where(counts, events.at, 0)
-    of_state = np.append(gain, 0)[event]  # the appended zero stands for time: event -1
-    if feature.source in ("counter", "revenue"):
-        return np.asarray(base + columns.running_sum(of_state, row))
+    """Features in each state, float64 (n, f): the row's base and what the events of its run added so far."""
+    values = np.empty((len(row), len(used)))
+    additive = [i for i, feature in enumerate(used) if feature.source in ("counter", "revenue")]
+    if additive:
+        gains = _gains([used[i] for i in additive], events, added, now)
+        bases = np.stack([features.base(rows, used[i], now) for i in additive], axis=1)
+        values[:, additive] = bases[row] + columns.running_sum(gains[event], row)
+    for i, feature in enumerate(used):
+        if feature.source not in ("counter", "revenue"):
+            integers = _latest(feature, features.base(rows, feature, now)[row], event, row, events)
+            values[:, i] = features.value(feature, integers, now)
+    return values
+
+
+def _gains(additive: Sequence[Feature], events: Events, added: Additions, now: int) -> np.ndarray:
+    """What each event adds to each count or sum, int64 (e + 1, f); the last row, zeros, is time."""
+    hour, age = now // HOUR_MS, now // HOUR_MS - added.hour
+    days = hour // 24 - added.hour // 24
+    gains = np.zeros((len(events) + 1, len(additive)), np.int64)
+    for column, feature in enumerate(additive):
+        if feature.source == "revenue":
+            gains[:-1, column] = added.to_revenue * (days < feature.days)
+        elif feature.hours:
+            gains[:-1, column] = added.to_hour * ((events.kind == feature.kind) & (age < feature.hours))
+        else:
+            gains[:-1, column] = added.to_day * ((events.kind == feature.kind) & (days < feature.days))
+    return gains
+
+
+def _latest(
+    feature: Feature, base: np.ndarray, event: np.ndarray, row: np.ndarray, events: Events
+) -> np.ndarray:
+    """Latest or earliest event time in each state, UTC ms, 0 for none."""
+    counts = events.kind == feature.kind if feature.source == "last" else np.ones(len(events), np.bool_)
+    of_state = np.append(np.where(counts, events.at, 0), 0)[event]  # the zero stands for time: event -1
     if feature.source == "last":
         return np.asarray(np.maximum(base, columns.running_max(of_state, row)))
     mirror = 1 << 42  # a running minimum of non-zero times is a running maximum of their mirror images

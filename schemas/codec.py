@@ -97,7 +97,8 @@ def decode(topic: str, value: bytes) -> dict[str, Any]:
     body.seek(HEADER_BYTES)
     try:
         # fastavro leaves out-of-range enum indexes, bad UTF-8 and short reads to different exceptions.
-        record = fastavro.schemaless_reader(body, writer, parsed(current_id(topic)))
+        today = None if number == current_id(topic) else parsed(current_id(topic))
+        record = fastavro.schemaless_reader(body, writer, today)
     except Exception as error:
         # An object's address in the text would make a cut that is handled again differ.
         raise MalformedRecord(f"{type(error).__name__}: {_OBJECT.sub('', str(error))}") from error

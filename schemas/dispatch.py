@@ -5,7 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from schemas.profile import DAY_MS, NewerRow
+from schemas.layouts import Layouts, NewerRow
+from schemas.profile import DAY_MS
 
 ROW_VERSION: Final = 1
 # Longer than a command can be repeated: as long as its topic keeps it.
@@ -41,6 +42,9 @@ DISPATCH: Final = np.dtype(
         ("lane", "S32"),
     ]
 )
+
+# Every layout there was, and how a row of one becomes a row of the next; never changed, only added to.
+LAYOUTS: Final = Layouts("a dispatch", (DISPATCH,))
 
 
 def empty(count: int) -> np.ndarray:

@@ -43,6 +43,43 @@ STANDING: Final = Metric(
     "Sends by state. DECIDE: pending, waiting for their hour. DELIVER: pending, waiting for their lane; "
     "in_flight, handed out and without outcome yet.",
 )
+LAG_OFFSETS: Final = Metric(
+    "opportune_lag_offsets",
+    "gauge",
+    ("topic", "partition"),
+    "Offsets that Kafka has beyond the last committed cut. Transaction markers count, until it is known that "
+    "nothing else is there.",
+)
+LAG_SECONDS: Final = Metric(
+    "opportune_lag_seconds",
+    "gauge",
+    ("partition",),
+    "Now minus the time at which Kafka took the oldest record that is fetched and in no committed cut; 0: "
+    "none is.",
+)
+WAITING_SECONDS: Final = Metric(
+    "opportune_waiting_seconds",
+    "gauge",
+    ("partition",),
+    "For how long a partition has waited without a step forward; 0: it has nothing to do. Partition empty: "
+    "the worker itself. At `watchdog` the worker ends.",
+)
+
+SNAPSHOT_SECONDS: Final = Metric(
+    "opportune_snapshot_seconds",
+    "gauge",
+    ("partition",),
+    "What it took to write, or at a take-over to read, the newest snapshot of a partition.",
+)
+SNAPSHOT_BYTES: Final = Metric(
+    "opportune_snapshot_bytes", "gauge", ("partition",), "Size of the newest snapshot of a partition."
+)
+SNAPSHOT_TIME: Final = Metric(
+    "opportune_snapshot_timestamp_seconds",
+    "gauge",
+    ("partition",),
+    "When the newest snapshot of a partition was taken, Unix time; its age is time() minus this.",
+)
 
 RECORD_ROWS: Final = Metric(
     "opportune_record_rows_total", "counter", ("table",), "Rows that ClickHouse has acknowledged."
@@ -77,6 +114,12 @@ METRICS: Final = (
     COMMIT_SECONDS,
     LINES,
     STANDING,
+    LAG_OFFSETS,
+    LAG_SECONDS,
+    WAITING_SECONDS,
+    SNAPSHOT_SECONDS,
+    SNAPSHOT_BYTES,
+    SNAPSHOT_TIME,
     RECORD_ROWS,
     RECORD_LETTERS,
     RECORD_INSERT_SECONDS,

@@ -9,6 +9,9 @@ from typing import Final
 
 import numpy as np
 
+from schemas.layouts import Layouts
+from schemas.layouts import NewerRow as NewerRow
+
 ROW_VERSION: Final = 1
 MAX_ROW_BYTES: Final = 2048
 
@@ -106,16 +109,15 @@ ROW: Final = np.dtype(
 if ROW.itemsize > MAX_ROW_BYTES:
     raise AssertionError(f"a row is {ROW.itemsize} bytes, more than {MAX_ROW_BYTES}")
 
+# Every layout there was, and how a row of one becomes a row of the next; never changed, only added to.
+LAYOUTS: Final = Layouts("a row", (ROW,))
+
 
 def empty(count: int) -> np.ndarray:
     """`count` rows of recipients of whom nothing is known."""
     rows = np.zeros(count, ROW)
     rows["version"] = ROW_VERSION
     return rows
-
-
-class NewerRow(ValueError):
-    """A row was written by a newer version of the program. Stop; deploy that version here."""
 
 
 def check_version(rows: np.ndarray) -> None:

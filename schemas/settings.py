@@ -13,6 +13,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from schemas.units import Duration, Milliseconds
+
 
 def _cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -59,7 +61,21 @@ class Settings(BaseSettings):
     session_timeout_s: float = Field(
         30.0, gt=0, description="After this long a silent worker's partitions move."
     )
-    cut_records: int = Field(2000, ge=1, description="Most records of one topic in a cut.")
+    watchdog: Duration = Field(
+        Milliseconds.parse("2 min"),
+        description="A worker that gets nowhere for this long ends. A commit may take 60 s.",
+    )
+    cut_records: int = Field(8000, ge=1, description="Most records of one topic in a cut.")
+    target_latency: Duration = Field(
+        Milliseconds.parse("50 ms"),
+        description="A cut takes what it is expected to commit in this time, or more where it is behind.",
+    )
+    snapshot_every: Duration = Field(
+        Milliseconds.parse("10 min"), description="How often a partition's rows are written to disk."
+    )
+    replay_days: int = Field(
+        3, ge=0, description="For so many days one snapshot a day is kept; the newest two always are."
+    )
     clickhouse: str | None = Field(
         None, description="host:port of ClickHouse's native protocol; default: the one of `opportune up`."
     )
@@ -101,6 +117,18 @@ class Settings(BaseSettings):
         if not local or "." not in domain or not value.isprintable():
             raise ValueError(f'{value!r} names no mailbox; write for example "Shop <hello@shop.example>"')
         return value
+
+    @field_validator("watchdog")
+    @classmethod
+    def _patient(cls, value: Milliseconds) -> Milliseconds:
+        if value < 1000:
+            raise ValueError(f'{value} is too short; write for example "2 min"')
+        return value
+
+    @property
+    def watchdog_s(self) -> float:
+        """For how many seconds a worker may get nowhere."""
+        return self.watchdog / 1000
 
     @property
     def vault_path(self) -> Path:

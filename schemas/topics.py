@@ -8,6 +8,7 @@ DAY_MS: Final = 24 * 3600 * 1000
 # A record of a source topic larger than this is dead-lettered; the topics take more, so that it arrives.
 MAX_RECORD_BYTES: Final = 64 * 1024
 _SOURCE_BYTES: Final = 1024 * 1024
+TOMBSTONES_KEPT_MS: Final = 28 * DAY_MS
 # A dead letter holds a whole source record and what is said about it.
 _LETTER_BYTES: Final = 2 * _SOURCE_BYTES
 
@@ -42,7 +43,7 @@ class Topic:
         }
         if self.compact:
             # Tombstones outlive the oldest snapshot that recovery accepts, or an erased person returns.
-            config["delete.retention.ms"] = str(28 * DAY_MS)
+            config["delete.retention.ms"] = str(TOMBSTONES_KEPT_MS)
         else:
             config["retention.ms"] = str(self.retention_ms if self.retention_ms is not None else -1)
         return config

@@ -5,6 +5,9 @@ from typing import Final
 LINE_TAKEN_OVER: Final = "line_taken_over"
 LINE_DROPPED: Final = "line_dropped"
 LINE_FENCED: Final = "line_fenced"
+SNAPSHOT_TAKEN: Final = "snapshot_taken"
+SNAPSHOT_REFUSED: Final = "snapshot_refused"
+SNAPSHOT_FAILED: Final = "snapshot_failed"
 WORKER_STARTED: Final = "worker_started"
 WORKER_FAILED: Final = "worker_failed"
 OFFSETS_NOT_COMMITTED: Final = "offsets_not_committed"
@@ -37,6 +40,8 @@ ALLOWED_KEYS: Final = frozenset(
         "keys",
         "kept",
         "changelog_records",
+        "snapshot",
+        "bytes",
         "error",
         "error_kind",
         "trace",

@@ -1,10 +1,16 @@
 """The metrics of one worker, in Prometheus' format."""
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from schemas import metrics
 from schemas.metrics import Metric
+from streams.engine.ends import Lag
 from streams.engine.journal import FATES, Entry
+from streams.engine.snapshots import Taken
+from streams.engine.watchdog import Waited
 
 _STANDING = ("pending", "in_flight")
 # From a small cut to an insert that is about to be given up.
@@ -40,6 +46,12 @@ class Metrics:
         self._outcomes = made.counter(metrics.OUTCOMES)
         self._lines = made.gauge(metrics.LINES)
         self._standing = made.gauge(metrics.STANDING)
+        self._lag_offsets = made.gauge(metrics.LAG_OFFSETS)
+        self._lag_seconds = made.gauge(metrics.LAG_SECONDS)
+        self._waiting = made.gauge(metrics.WAITING_SECONDS)
+        self._snapshot_seconds = made.gauge(metrics.SNAPSHOT_SECONDS)
+        self._snapshot_bytes = made.gauge(metrics.SNAPSHOT_BYTES)
+        self._snapshot_time = made.gauge(metrics.SNAPSHOT_TIME)
         self._handle = made.histogram(metrics.HANDLE_SECONDS)
         self._commit = made.histogram(metrics.COMMIT_SECONDS)
 
@@ -64,6 +76,30 @@ class Metrics:
     def serving(self, lines: int) -> None:
         """So many lines are live."""
         self._lines.set(lines)
+
+    def behind(self, lags: Sequence[Lag], waits: Sequence[Waited]) -> None:
+        """So far are the lines behind, and so long has who waits waited; longest first."""
+        for gauge in (self._lag_offsets, self._lag_seconds, self._waiting):
+            gauge.clear()  # of lines that have left
+        for lag in lags:
+            self._lag_seconds.labels(lag.partition).set(lag.seconds)
+            self._waiting.labels(lag.partition).set(0)
+            for topic, offsets in lag.offsets.items():
+                self._lag_offsets.labels(topic, lag.partition).set(offsets)
+        for waited in reversed(waits):
+            partition = waited.wait.partition
+            self._waiting.labels("" if partition is None else partition).set(waited.seconds)
+
+    def snapshot(self, partition: int, taken: Taken | None) -> None:
+        """A partition's newest snapshot is this one; None: the partition has left."""
+        gauges = self._snapshot_seconds, self._snapshot_bytes, self._snapshot_time
+        if taken is None:
+            for gauge in gauges:
+                with suppress(KeyError):
+                    gauge.remove(partition)
+            return
+        for gauge, value in zip(gauges, (taken.seconds, taken.size, taken.taken_at / 1000), strict=True):
+            gauge.labels(partition).set(value)
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""

@@ -49,7 +49,7 @@ def run(settings: Settings) -> None:
     def produce(letters: Sequence[Out]) -> Any:
         return reading.produce(client, letters)
 
-    port = figures.serve(settings.web_port, settings.web_bind)
+    port = figures.serve(settings.web_port, settings.web_bind, settings.watchdog_s / 2)
     recorder = Recorder(client, settings, make_landing, produce, figures, lambda: bool(stopping))
     _log.info(events.WORKER_STARTED, web_port=port, worker_id=settings.worker_id)
     try:

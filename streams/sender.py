@@ -25,6 +25,7 @@ from streams.agents.dispatches import DispatchStore
 from streams.engine.consumer import end_worker
 from streams.engine.control import Control
 from streams.engine.cut import uptime
+from streams.engine.failpoint import reach
 from streams.engine.store import Store
 
 _log = structlog.get_logger()
@@ -125,6 +126,8 @@ class Sender:
     def feedback(self, partition: int, resumed: bool) -> Feedback:
         """See `Effects.feedback`."""
         known = self._known(partition)
+        if known.results:
+            reach("deliver", "before_record")
         results, known.results = known.results, []
         return Feedback(resumed, results, lambda lane: self._room(known, lane))
 
@@ -277,6 +280,7 @@ class Sender:
             begun = begun or allowed
             return allowed
 
+        reach("deliver", "before_send")
         try:
             outcome = await lane.transport.send(claimed.prepared.message, still_wanted)
         except asyncio.CancelledError:
@@ -287,6 +291,7 @@ class Sender:
         finally:
             lane.under_way -= 1
             lane.woken.set()
+        reach("deliver", "after_accept")
         self._learn(known, lane, claimed, outcome)
 
     def _learn(self, known: _Partition, lane: _LaneState, claimed: _Claimed, outcome: Outcome) -> None:

@@ -35,7 +35,7 @@ def differences(spec: Spec, partition: int) -> Iterator[str]:
             for out in handled.outputs:
                 if out.topic == topic and not _same(next(written[topic], None), out.key, out.value):
                     yield f"partition {partition}, cut {cut.number}: a record of {topic} differs"
-        if handled.tallies != entry.topics:
+        if handled.tallies != entry.topics or not entry.agrees(len(rows)):
             yield f"partition {partition}, cut {cut.number}: the journal counts otherwise"
     for topic in _WITNESSES:
         if next(written[topic], None) is not None:

@@ -4,25 +4,28 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
 import infra
+from schemas import dispatch, topics
 from schemas import policy as policies
-from schemas import topics
 from schemas.policy import Policy
-from schemas.profile import ROW
+from schemas.profile import LAYOUTS, ROW
 from schemas.settings import Settings
 from sinks.vault.sqlite import SqliteVault
 from streams import cluster, events, logs, mail
 from streams.agents import decide, deliver
 from streams.agents.decide import Decider
 from streams.agents.deliver import Deliverer
-from streams.agents.dispatches import DispatchStore
+from streams.agents.dispatches import DispatchStore, is_live
 from streams.engine import app as engine
+from streams.engine.consumer import CutTransport
 from streams.engine.kafka import Client
 from streams.engine.line import Spec
+from streams.engine.rocks_tables import RocksPlace, RocksTables
+from streams.engine.snapshots import FileSnapshots, Place
 from streams.engine.store import SlabStore
 from streams.rendering import Renderer, load_templates
 from streams.sender import Sender
@@ -52,7 +55,24 @@ def decide_spec(settings: Settings, client: Client) -> Spec:
         True,
         handler,
         settings.cut_records,
+        int(settings.target_latency) / 1000,
         lambda: SlabStore(ROW),
+        snapshots=FileSnapshots(_snapshots(settings, client)),
+        layouts=LAYOUTS,
+    )
+
+
+def _snapshots(settings: Settings, client: Client) -> Place:
+    return Place(
+        client,
+        decide.APP,
+        topics.PROFILES.name,
+        topics.JOURNAL.name,
+        LAYOUTS,
+        settings.state_dir / "snapshots" / decide.APP,
+        settings.snapshot_every,
+        settings.replay_days,
+        topics.TOMBSTONES_KEPT_MS // 2,
     )
 
 
@@ -81,8 +101,21 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
         False,
         Deliverer(policy, lanes),
         settings.cut_records,
+        int(settings.target_latency) / 1000,
         DispatchStore,
         Sender(lanes, renderer, mail.transports(settings)),
+        snapshots=RocksTables(_dispatches(settings, client), DispatchStore),
+        layouts=dispatch.LAYOUTS,
+    )
+
+
+def _dispatches(settings: Settings, client: Client) -> RocksPlace:
+    return RocksPlace(
+        client,
+        topics.DISPATCHES.name,
+        dispatch.LAYOUTS,
+        is_live,
+        settings.state_dir / "tables" / deliver.APP,
     )
 
 
@@ -107,6 +140,8 @@ def _run(role: str, spec_of: Callable[[Settings, Client], Spec], settings: Setti
     datadir = settings.state_dir / "workers" / role / name
     datadir.mkdir(parents=True, exist_ok=True)
     app = engine.build(spec, settings, web_port, datadir)
+    if isinstance(spec.snapshots, FileSnapshots):
+        spec.snapshots.tell = cast(CutTransport, app.transport).metrics.snapshot
     _log.info(
         events.WORKER_STARTED, policy=spec.handler.policy, web_port=web_port, worker_id=settings.worker_id
     )

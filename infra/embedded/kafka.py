@@ -16,6 +16,7 @@ import subprocess
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -54,9 +55,10 @@ class KafkaServer(Server[Endpoint]):
     name = "Kafka broker"
     folder_name = "kafka"
     log_name = "broker.log"
-    port_names = ("client", "controller")
+    port_names: ClassVar[Sequence[str]] = ("client", "controller")
     died = BrokerDied
     not_ready = BrokerNotReady
+    heap = HEAP
 
     def __init__(
         self, state: Path, cache: Path, *, on_progress: Progress = silent, start_seconds: float = 60.0
@@ -80,11 +82,18 @@ class KafkaServer(Server[Endpoint]):
         for folder in (self.data, self.log.parent, self.folder / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)
         ports = self._take_ports()
-        write_atomically(self._config, properties(server_settings(self.data, ports)))
+        write_atomically(self._config, properties(self._settings(ports)))
         write_atomically(self.folder / "log4j2.properties", properties(LOGGING))
         if not (self.data / "meta.properties").exists():  # the last file that formatting writes
             self._format(jars)
-        return [*self._java(HEAP, jars), "kafka.Kafka", str(self._config)], str(self._config)
+        return [*self._java(self.heap, jars), "kafka.Kafka", str(self._config)], str(self._config)
+
+    def _settings(self, ports: Mapping[str, int]) -> dict[str, str]:
+        return server_settings(self.data, ports)
+
+    def _formatting(self) -> Sequence[str]:
+        """Arguments that make the data folder that of a new cluster."""
+        return "--standalone", f"--cluster-id={cluster_id()}"
 
     def _at(self, ports: Mapping[str, int]) -> Endpoint:
         return Endpoint(HOST, int(ports["client"]))
@@ -102,9 +111,9 @@ class KafkaServer(Server[Endpoint]):
             Kafka refused; its own words are in the message.
         """
         self._on_progress("formatting the data folder")
-        tool = ["kafka.tools.StorageTool", "format", "--standalone", "--ignore-formatted"]
+        tool = ["kafka.tools.StorageTool", "format", *self._formatting(), "--ignore-formatted"]
         done = subprocess.run(  # noqa: S603 - our own Java with arguments that we made
-            [*self._java("256m", jars), *tool, "--config", str(self._config), f"--cluster-id={cluster_id()}"],
+            [*self._java("256m", jars), *tool, "--config", str(self._config)],
             env=child_environment(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -1,7 +1,7 @@
 """The DECIDE line: decode, judge, gather, decide, write. Each step is one call; the rules are in models/."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -34,10 +34,9 @@ class Decider:
     def handle(self, cut: Cut, table: Store) -> Handled:
         """Handle one cut: its records and the rows that are due."""
         taken = intake.take(cut)
-        outputs, moved, keys, row_of = self._place(taken, cut, table)
+        outputs, moved, keys, places, row_of = self._place(taken, cut, table)
 
-        due = table.due(cut.now)
-        rows, names, known, slots = _gather(table, keys, due)
+        rows, keys, known, slots = _gather(table, keys, places, table.due(cut.now))
         live = np.flatnonzero(row_of >= 0)
         behaviour = _behaviour(taken, cut, live, row_of)
         others = [
@@ -47,7 +46,9 @@ class Decider:
 
         moment = Moment(cut.now, cut.before, cut.control.paused, cut.history)
         waiting = _waiting(rows)
-        decided = decide_cut(names, rows, known, behaviour, others, _Causes(taken, cut), moment, self._rules)
+        decided = decide_cut(
+            _Names(keys), rows, known, behaviour, others, _Causes(taken, cut), moment, self._rules
+        )
 
         changed = np.flatnonzero(decided.changed)
         rests = np.flatnonzero(~decided.changed)
@@ -55,8 +56,8 @@ class Decider:
         out = decided.output
         return Handled(
             outputs=outputs,
-            keys=[names[i].encode() for i in changed.tolist()],
-            rows=decided.rows[changed],
+            keys=[keys[i] for i in changed.tolist()],
+            rows=decided.rows if len(changed) == len(keys) else decided.rows[changed],
             due_at=decided.due_at[changed],
             resting=slots[rests],
             resting_due=decided.due_at[rests],
@@ -84,24 +85,24 @@ class Decider:
 
     def _place(
         self, taken: Taken, cut: Cut, table: Store
-    ) -> tuple[list[Out], list[int], list[bytes], np.ndarray]:
-        """Find each record's row among the cut's distinct keys, -1 for dead letters and misrouted records."""
-        alive = [i for i in range(len(taken.records)) if i not in taken.dead]
-        index: dict[bytes, int] = {}
-        for i in alive:
-            index.setdefault(taken.recipient[i], len(index))
-        unknown_keys = {
-            key for key, slot in zip(index, table.find(list(index)).tolist(), strict=True) if slot == UNKNOWN
-        }
-        unknown = [i for i in alive if taken.recipient[i] in unknown_keys] if unknown_keys else []
-        moved, outputs = intake.rekey(taken, cut, unknown, self._partitions)
-        gone = {*moved, *taken.dead}
-        row_of = np.full(len(taken.records), -1)
-        keys: dict[bytes, int] = {}
-        for i in alive:
-            if i not in gone:
-                row_of[i] = keys.setdefault(taken.recipient[i], len(keys))
-        return outputs, moved, list(keys), row_of
+    ) -> tuple[list[Out], list[int], list[bytes], np.ndarray, np.ndarray]:
+        """Place each record at a row of the cut's distinct keys: -1 for dead letters and misrouted records.
+
+        Returns what to produce for those sent on, their positions, the keys, their slots, the rows' numbers.
+        """
+        keys, row_of = _numbered(taken)
+        slots = table.find(keys)
+        strangers = np.flatnonzero(slots == UNKNOWN)
+        moved: list[int] = []
+        outputs: list[Out] = []
+        if len(strangers):
+            dead = len(taken.dead)
+            unknown = np.flatnonzero(np.isin(row_of, strangers)).tolist()
+            moved, outputs = intake.rekey(taken, cut, unknown, self._partitions)
+            if moved or len(taken.dead) > dead:
+                keys, row_of = _numbered(taken, moved)
+                slots = table.find(keys)
+        return outputs, moved, keys, slots, row_of
 
     def _outputs(self, cut: Cut, decided: Decided) -> list[Out]:
         """Audit records, commands and recalls in wire format."""
@@ -128,6 +129,27 @@ class Decider:
         return outputs
 
 
+class _Names(Sequence[str]):
+    """Recipients' ids, decoded when they are asked for: few rows of a cut are written about."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys = keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        if isinstance(place, slice):
+            return _Names(self._keys[place])
+        return self._keys[place].decode()
+
+
 class _Causes:
     """Names a record of the cut for audit and ids."""
 
@@ -140,26 +162,40 @@ class _Causes:
         return {
             "topic": topics.SOURCES[taken.topic[position]].name,
             "partition": self._partition,
-            "offset": taken.records[position].offset,
+            "offset": int(taken.records.offsets[position]),
             "event_id": taken.event_id(self._partition, position),
             "due_at": None,
         }
 
 
+def _numbered(taken: Taken, moved: Sequence[int] = ()) -> tuple[list[bytes], np.ndarray]:
+    """Distinct keys as they come first, and the number of each record's key; -1 where the record is gone."""
+    row_of = np.full(len(taken.records), -1)
+    alive: Sequence[bytes] = taken.recipient
+    here = np.ones(len(row_of), np.bool_)
+    if moved or taken.dead:
+        here[[*moved, *taken.dead]] = False
+        alive = [taken.recipient[i] for i in np.flatnonzero(here).tolist()]
+    number = {key: i for i, key in enumerate(dict.fromkeys(alive))}
+    row_of[here] = np.fromiter(map(number.__getitem__, alive), np.int64, len(alive))
+    return list(number), row_of
+
+
 def _gather(
-    table: Store, keys: Sequence[bytes], due: np.ndarray
-) -> tuple[np.ndarray, list[str], np.ndarray, np.ndarray]:
-    """Rows of the records' recipients and then of those that are only due: rows, names, known, slots."""
-    slots = table.find(keys)
+    table: Store, keys: Sequence[bytes], slots: np.ndarray, due: np.ndarray
+) -> tuple[np.ndarray, list[bytes], np.ndarray, np.ndarray]:
+    """Rows of the records' recipients and then of those that are only due: rows, keys, known, slots."""
     # By key: where a row stands in the table follows from the table's history, and outputs must not.
     only_due = np.setdiff1d(due, slots)
     only_due = only_due[np.argsort(np.array(table.keys_at(only_due), object))]
     slots = np.concatenate([slots, only_due])
     known = slots != UNKNOWN
-    rows = empty(len(slots))
-    rows[known] = table.gather(slots[known])
-    names = [key.decode() for key in [*keys, *table.keys_at(slots[len(keys) :])]]
-    return rows, names, known, slots
+    if known.all():
+        rows = table.gather(slots)
+    else:
+        rows = empty(len(slots))
+        rows[known] = table.gather(slots[known])
+    return rows, [*keys, *table.keys_at(only_due)], known, slots
 
 
 def _behaviour(taken: Taken, cut: Cut, live: np.ndarray, row_of: np.ndarray) -> Behaviour:

@@ -19,8 +19,9 @@ from schemas.reasons import DeadLetterReason
 from streams.agents import letters
 from streams.agents.dispatches import DispatchStore, first
 from streams.engine.control import Control
-from streams.engine.cut import Consumed, Cut, Handled, Out
+from streams.engine.cut import Cut, Handled, Out
 from streams.engine.journal import Tally
+from streams.engine.kafka import Record
 from streams.engine.store import UNKNOWN, Store
 
 APP: Final = "opportune-deliver"
@@ -45,7 +46,7 @@ class _Taken:
     """A cut's records of one topic, decoded: offset and fields; and those that are dead letters."""
 
     records: list[tuple[int, dict[str, Any]]]
-    dead: list[tuple[Consumed, DeadLetterReason, str]]
+    dead: list[tuple[Record, DeadLetterReason, str]]
 
 
 class Deliverer:

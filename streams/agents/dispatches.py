@@ -1,4 +1,4 @@
-"""DELIVER's table: a slab of dispatches that also knows, lane by lane, which of them may go next."""
+"""DELIVER's table: dispatches, and lane by lane which of them may go next."""
 
 import heapq
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -7,42 +7,87 @@ from itertools import islice
 import numpy as np
 from sortedcontainers import SortedList
 
+from models.deliver import due_at as due_at_of
 from schemas.dispatch import DISPATCH, State
-from streams.engine.store import SlabStore
+from streams.engine.store import SlabStore, Store
 
 Held = Callable[[str, str], bool]  # campaign, lane: whether they are paused
 
 
-class DispatchStore(SlabStore):
+def is_live(rows: np.ndarray) -> np.ndarray:
+    """Which dispatches wait or are claimed, a mask (n,); what has ended is only kept against repeats."""
+    live: np.ndarray = (rows["state"] == State.WAITING) | (rows["state"] == State.CLAIMED)
+    return live
+
+
+class DispatchStore:
     """A `Store` of dispatches with an index of those that wait and of those that are claimed.
 
     Within a lane they go in the order of their release, whatever the campaign; deferred ones join in again
-    when their time has come.
+    when their time has come. The rows are in `rows`, another store; in memory if none is given. The index is
+    always in memory.
     """
 
-    def __init__(self) -> None:
-        super().__init__(DISPATCH)
+    def __init__(self, rows: Store | None = None) -> None:
+        self.dtype = DISPATCH
         self.claimed: set[bytes] = set()
+        self._rows = SlabStore(DISPATCH) if rows is None else rows
         self._ready: dict[tuple[str, str], SortedList] = {}  # by lane and campaign: (released_at, key)
         self._later = SortedList()  # (not_before, key, lane, campaign, released_at)
         self._indexed: dict[bytes, tuple[SortedList, tuple[object, ...]]] = {}
+        for _, keys, live in self._rows.live():
+            self._index_all(keys, live)
+
+    def __len__(self) -> int:
+        """Return the number of keys."""
+        return len(self._rows)
+
+    def find(self, keys: Sequence[bytes]) -> np.ndarray:
+        """See `Store.find`."""
+        return self._rows.find(keys)
+
+    def keys_at(self, slots: np.ndarray) -> list[bytes]:
+        """See `Store.keys_at`."""
+        return self._rows.keys_at(slots)
+
+    def gather(self, slots: np.ndarray) -> np.ndarray:
+        """See `Store.gather`."""
+        return self._rows.gather(slots)
 
     def put_many(self, keys: Sequence[bytes], rows: np.ndarray, due_at: np.ndarray) -> None:
-        """See `Store.put_many`."""
-        super().put_many(keys, rows, due_at)
-        states = rows["state"].tolist()
-        for i, key in enumerate(keys):
-            self._forget(key)
-            if states[i] == State.CLAIMED:
-                self.claimed.add(key)
-            elif states[i] == State.WAITING:
-                self._index(key, rows[i])
+        """See `Store.put_many`; when one that has ended is due is in its row, whatever `due_at` says."""
+        self._rows.put_many(keys, rows, np.where(is_live(rows), due_at, due_at_of(rows)))
+        self._index_all(keys, rows)
 
     def delete_many(self, keys: Sequence[bytes]) -> None:
         """See `Store.delete_many`."""
-        super().delete_many(keys)
+        self._rows.delete_many(keys)
         for key in keys:
             self._forget(key)
+
+    def set_due(self, slots: np.ndarray, due_at: np.ndarray) -> None:
+        """See `Store.set_due`."""
+        self._rows.set_due(slots, due_at)
+
+    def due(self, now: int) -> np.ndarray:
+        """See `Store.due`."""
+        return self._rows.due(now)
+
+    def next_due(self) -> int:
+        """See `Store.next_due`."""
+        return self._rows.next_due()
+
+    def batches(self) -> Iterator[tuple[np.ndarray, list[bytes], np.ndarray]]:
+        """See `Store.batches`."""
+        return self._rows.batches()
+
+    def live(self) -> Iterator[tuple[np.ndarray, list[bytes], np.ndarray]]:
+        """See `Store.live`: what waits or is claimed, at least."""
+        return self._rows.live()
+
+    def committed(self, number: int) -> None:
+        """See `Store.committed`."""
+        self._rows.committed(number)
 
     def lanes(self, now: int) -> list[str]:
         """Lanes on which something may go at `now`, sorted."""
@@ -58,6 +103,15 @@ class DispatchStore(SlabStore):
             if of == lane and waiting and not held(campaign, lane)
         ]
         return heapq.merge(*free)
+
+    def _index_all(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
+        states = rows["state"].tolist()
+        for i, key in enumerate(keys):
+            self._forget(key)
+            if states[i] == State.CLAIMED:
+                self.claimed.add(key)
+            elif states[i] == State.WAITING:
+                self._index(key, rows[i])
 
     def _index(self, key: bytes, row: np.void) -> None:
         lane, campaign = row["lane"].decode(), row["campaign"].decode()

@@ -12,7 +12,9 @@ from schemas import codec, columns, ids, topics, zones
 from schemas.codec import MalformedRecord, UnknownSchema
 from schemas.profile import DAY_MS, DAYS, KINDS, MINUTE_MS, PURCHASE
 from schemas.reasons import DeadLetterReason
-from streams.engine.cut import Consumed, Cut, Out
+from streams.engine.batch import NOTHING, Batch
+from streams.engine.cut import Cut, Out
+from streams.engine.kafka import Record
 from streams.engine.partitioner import partition_of
 
 ORIGIN_TOPIC: Final = "origin-topic"
@@ -37,7 +39,7 @@ class Taken:
     """
 
     topic: np.ndarray  # rank of the source topic, u1
-    records: list[Consumed]
+    records: Batch
     recipient: list[bytes]  # key; b"" where none
     at: np.ndarray  # event time UTC ms, 0 unknown
     kind: np.ndarray  # column of the counters, -1 where none
@@ -60,9 +62,15 @@ class Taken:
     def hashes(self, partition: int, positions: np.ndarray) -> np.ndarray:
         """Hashes by which repeats are known, u8; 0 where neither producer nor re-keying gave an id."""
         out = np.zeros(len(positions), np.uint64)
+        if self.records.headers is None and not any(self.event_ids):
+            return out
+        digest, given = xxhash.xxh3_64_intdigest, self.event_ids
         for place, position in enumerate(positions.tolist()):
-            if self.event_ids[position] is not None or origin_of(self.records[position]) is not None:
-                out[place] = xxhash.xxh3_64_intdigest(self.event_id(partition, position).encode()) or 1
+            event_id = given[position]
+            if event_id is not None:
+                out[place] = digest(event_id.encode()) or 1
+            elif self.records.headers is not None and origin_of(self.records[position]) is not None:
+                out[place] = digest(self.event_id(partition, position).encode()) or 1
         return out
 
     def late(self, now: int) -> np.ndarray:
@@ -70,12 +78,12 @@ class Taken:
         return (self.at > 0) & (self.at < now - _LATE_MS)
 
 
-def headers_of(record: Consumed) -> dict[str, bytes]:
+def headers_of(record: Record) -> dict[str, bytes]:
     """Headers by name; a null value, which one client gives and another does not, counts as empty."""
     return {name: value or b"" for name, value in record.headers}
 
 
-def origin_of(record: Consumed) -> tuple[str, int, int] | None:
+def origin_of(record: Record) -> tuple[str, int, int] | None:
     """Where a re-keyed or re-driven record first stood, from its headers; None for any other."""
     if not record.headers:
         return None
@@ -86,7 +94,7 @@ def origin_of(record: Consumed) -> tuple[str, int, int] | None:
         return None
 
 
-def origin_headers(topic: str, partition: int, record: Consumed) -> list[tuple[str, bytes]]:
+def origin_headers(topic: str, partition: int, record: Record) -> list[tuple[str, bytes]]:
     """Headers that name where a record first stood, kept from the record if it was moved before."""
     origin = origin_of(record) or (topic, partition, record.offset)
     names = (ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET)
@@ -96,20 +104,19 @@ def origin_headers(topic: str, partition: int, record: Consumed) -> list[tuple[s
 def take(cut: Cut) -> Taken:
     """Decode a cut's records by columns and order them: timestamp, topic rank, offset."""
     parts = [_of_topic(rank, topic.name, cut) for rank, topic in enumerate(topics.SOURCES)]
-    parts = [part for part in parts if part.records]
+    parts = [part for part in parts if len(part.records)]
     if not parts:
-        return Taken(np.empty(0, np.uint8), [], [], _none(), _none(), _none(), [], {})
-    timestamp = np.concatenate(
-        [np.maximum.accumulate(np.array([r.timestamp for r in part.records], np.int64)) for part in parts]
-    )
+        return Taken(np.empty(0, np.uint8), NOTHING, [], _none(), _none(), _none(), [], {})
+    timestamp = np.concatenate([np.maximum.accumulate(part.records.timestamps) for part in parts])
+    if len(parts) == 1:
+        return parts[0]  # in the order of offsets, which timestamps made non-decreasing keep
     rank = np.concatenate([part.topic for part in parts])
-    offset = np.concatenate([[r.offset for r in part.records] for part in parts])
-    order = np.lexsort((offset, rank, timestamp))
+    records = Batch.joined([part.records for part in parts])
+    order = np.lexsort((records.offsets, rank, timestamp))
     starts = np.cumsum([0] + [len(part.records) for part in parts])
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     listed = order.tolist()
-    records = [record for part in parts for record in part.records]
     recipients = [recipient for part in parts for recipient in part.recipient]
     event_ids = [event_id for part in parts for event_id in part.event_ids]
     fields: dict[int, Mapping[str, Any]] = {}
@@ -119,7 +126,7 @@ def take(cut: Cut) -> Taken:
         dead |= {int(place[start + i]): letter for i, letter in part.dead.items()}
     return Taken(
         rank[order],
-        [records[i] for i in listed],
+        records.picked(order),
         [recipients[i] for i in listed],
         np.concatenate([part.at for part in parts])[order],
         np.concatenate([part.kind for part in parts])[order],
@@ -136,9 +143,9 @@ def _none() -> np.ndarray:
 
 def _of_topic(rank: int, topic: str, cut: Cut) -> Taken:
     """One topic's records as columns, in offset order."""
-    records = list(cut.records.get(topic, ()))
+    records = cut.records.get(topic, NOTHING)
     n = len(records)
-    keys = [record.key or b"" for record in records]
+    keys = [key or b"" for key in records.keys]
     taken = Taken(
         np.full(n, rank, np.uint8),
         records,
@@ -152,22 +159,22 @@ def _of_topic(rank: int, topic: str, cut: Cut) -> Taken:
     header = codec.header(codec.current_id(topic))
     plain = [
         i
-        for i, record in enumerate(records)
-        if record.value is not None
-        and len(record.value) <= topics.MAX_RECORD_BYTES
-        and record.value.startswith(header)
+        for i, value in enumerate(records.values)
+        if value is not None and value.startswith(header) and len(value) <= topics.MAX_RECORD_BYTES
     ]
     if topic in _BEHAVIOUR and plain:
         try:
-            frame = columns.decode(topic, [records[i].value or b"" for i in plain], [keys[i] for i in plain])
+            values = records.values
+            frame = columns.decode(topic, [values[i] or b"" for i in plain], [keys[i] for i in plain])
         except columns.ColumnsRefused:
             plain = []
         else:
             _fill(taken, topic, np.array(plain), frame, cut.now)
     else:
         plain = []
-    for i in sorted(set(range(n)) - set(plain)):
-        _one(taken, topic, i, cut.now)
+    if len(plain) < n:
+        for i in sorted(set(range(n)) - set(plain)):
+            _one(taken, topic, i, cut.now)
     return taken
 
 
@@ -179,11 +186,13 @@ def _fill(taken: Taken, topic: str, places: np.ndarray, frame: pl.DataFrame, now
         taken.amount[places] = frame.get_column("amount").to_numpy()
     else:
         taken.kind[places] = [_KIND_NUMBER[kind] for kind in frame.get_column("kind").to_list()]
-    event_ids = frame.get_column("event_id").to_list()
-    for i, event_id in zip(places.tolist(), event_ids, strict=True):
-        taken.event_ids[i] = event_id
-    lengths = np.array([1 if event_id is None else len(event_id) for event_id in event_ids])
+    event_ids = frame.get_column("event_id")
+    lengths: int | np.ndarray = 1
     recipients = np.array([len(taken.recipient[i]) for i in places.tolist()])
+    if event_ids.null_count() < len(event_ids):
+        lengths = event_ids.str.len_chars().fill_null(1).to_numpy()
+        for i, event_id in zip(places.tolist(), event_ids.to_list(), strict=True):
+            taken.event_ids[i] = event_id
     at = taken.at[places]
     suspect = (
         (lengths < 1) | (lengths > 64) | (recipients < 1) | (recipients > 128) | (taken.amount[places] < 0)

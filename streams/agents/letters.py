@@ -6,20 +6,21 @@ from typing import Any
 from schemas import codec, topics
 from schemas.reasons import DeadLetterReason
 from streams.agents import intake
-from streams.engine.cut import Consumed, Cut, Out
+from streams.engine.cut import Cut, Out
+from streams.engine.kafka import Record
 
 _WHOLE_LETTER_BYTES = 1024 * 1024
 _KEPT_KEY_BYTES = 128
 _KEPT_VALUE_BYTES = 64 * 1024
 
 
-def letter(cut: Cut, topic: str, record: Consumed, reason: DeadLetterReason, error: str) -> Out:
+def letter(cut: Cut, topic: str, record: Record, reason: DeadLetterReason, error: str) -> Out:
     """The dead letter of one record of a cut."""
     return of_record(topic, cut.partition, record, reason, error, cut.now, cut.number)
 
 
 def of_record(
-    topic: str, partition: int, record: Consumed, reason: DeadLetterReason, error: str, at: int, cut: int
+    topic: str, partition: int, record: Record, reason: DeadLetterReason, error: str, at: int, cut: int
 ) -> Out:
     """The dead letter of one record of a partition; `at` is in UTC ms. Equal arguments give equal letters."""
     fields = {
@@ -36,12 +37,12 @@ def of_record(
     return Out(topics.DEAD_LETTERS.name, fields["key"], value, partition)
 
 
-def _size(record: Consumed) -> int:
+def _size(record: Record) -> int:
     headers = sum(len(name) + len(value) for name, value in intake.headers_of(record).items())
     return 2 * len(record.key or b"") + len(record.value or b"") + headers
 
 
-def _kept(record: Consumed) -> dict[str, Any]:
+def _kept(record: Record) -> dict[str, Any]:
     """Key, value and headers of a dead letter: whole, or the beginnings of what no letter could hold.
 
     A batch's size is limited as it is compressed, so a record may be larger than any letter.
@@ -52,7 +53,7 @@ def _kept(record: Consumed) -> dict[str, Any]:
     return {"key": key and key[:_KEPT_KEY_BYTES], "value": value and value[:_KEPT_VALUE_BYTES], "headers": {}}
 
 
-def _beyond(record: Consumed) -> str:
+def _beyond(record: Record) -> str:
     """What the error says of a record that is not kept whole."""
     if _size(record) <= _WHOLE_LETTER_BYTES:
         return ""

@@ -1,26 +1,49 @@
 """The Faust app of a role: one agent over all source topics, whose events are cuts."""
 
+import asyncio
 import ssl
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import faust
 
 from schemas.settings import Settings
-from streams.engine.consumer import CutConsumer, CutTransport
+from streams.engine.consumer import CutConsumer, CutTransport, end_worker
 from streams.engine.cut import Cut
+from streams.engine.ends import Ends
+from streams.engine.health import Health
+from streams.engine.inspection import Inspection, Signs
 from streams.engine.line import Spec
+from streams.engine.watchdog import Watchdog
 
-_MAX_FETCH_BYTES = 1 << 20
+_MAX_FETCH_BYTES = 1 << 10  # the feed fetches; this is for what slips through before Faust is told so
+_ENDS_EVERY_S: Final = 5.0
 
 
-def build(spec: Spec, settings: Settings, web_port: int, datadir: Path) -> faust.App:
+class CutApp(faust.App):
+    """A Faust app that is watched from its start until it has stopped."""
+
+    signs: Signs
+    watchdog: Watchdog
+
+    async def on_start(self) -> None:
+        """Begin to watch: the consumer is made, and the group not joined yet."""
+        await super().on_start()
+        self.watchdog.start(asyncio.get_running_loop())
+
+    async def on_shutdown(self) -> None:
+        """Watch no longer: all is drained."""
+        await super().on_shutdown()
+        self.watchdog.stop()
+
+
+def build(spec: Spec, settings: Settings, web_port: int, datadir: Path) -> CutApp:
     """Make the app of a role.
 
     The settings are those that FAUST's own table and commit machinery does not need: no standbys, no
     declared topics, no leader topic; offsets out of range are errors.
     """
-    app = faust.App(
+    app = CutApp(
         spec.app,
         broker=[f"kafka://{address}" for address in spec.client.brokers.split(",")],
         broker_credentials=_credentials(settings),
@@ -45,6 +68,10 @@ def build(spec: Spec, settings: Settings, web_port: int, datadir: Path) -> faust
     )
     transport = CutTransport(spec, app.conf.broker_consumer, app)
     app.transport = transport
+    app.signs = Signs()
+    ends = Ends(spec.client, min(_ENDS_EVERY_S, settings.watchdog_s / 10))
+    inspection = Inspection(app, app.signs, ends)
+    app.watchdog = Watchdog(settings.watchdog_s, inspection.look, ends.answers, ends.holds, end_worker)
     raw: Any = faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
     source = app.topic(*spec.sources, schema=raw)
 
@@ -56,9 +83,22 @@ def build(spec: Spec, settings: Settings, web_port: int, datadir: Path) -> faust
 
     @app.page("/metrics")
     async def metrics(view: Any, request: Any) -> Any:
+        transport.metrics.behind(inspection.lags(), app.watchdog.longest)
         return view.bytes(transport.metrics.text(), content_type="text/plain")
 
+    @app.page("/livez")
+    async def livez(view: Any, request: Any) -> Any:
+        return _answer(view, Health(app.watchdog.overdue()))
+
+    @app.page("/readyz")
+    async def readyz(view: Any, request: Any) -> Any:
+        return _answer(view, inspection.ready())
+
     return app
+
+
+def _answer(view: Any, health: Health) -> Any:
+    return view.json(health.body(), status=health.status)
 
 
 def _credentials(settings: Settings) -> Any:

@@ -1,6 +1,7 @@
 """The Faust consumer whose message is a cut. With `app.py` the only place where Faust's private names appear.
 
-Faust and aiokafka keep group membership, rebalancing and fetching; offsets, order and commits are the lines'.
+Faust and aiokafka keep group membership and rebalancing; the feed fetches; offsets, order and commits are the
+lines'.
 """
 
 import asyncio
@@ -8,12 +9,14 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, NoReturn, cast
 
 import aiokafka
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError
+from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
@@ -21,6 +24,9 @@ from streams import events
 from streams.engine.control import ControlReader
 from streams.engine.cut import Cut, Effects
 from streams.engine.failpoint import reach
+from streams.engine.feed import Feed
+from streams.engine.journal import Entry
+from streams.engine.kafka import KafkaUnavailable
 from streams.engine.line import Line, Spec
 from streams.engine.transaction import Fenced
 from streams.metrics import Metrics
@@ -28,8 +34,8 @@ from streams.metrics import Metrics
 _log = structlog.get_logger()
 _DRAIN_S: Final = 20.0
 _EFFECTS_DRAIN_S: Final = 10.0
-_FETCH_S: Final = 0.05
-_FETCH_WHILE_BUSY_S: Final = 0.004
+_TICK_S: Final = 0.02  # what is due, control and effects are looked after so often, news or none
+_COMMITS_AT_ONCE: Final = 48
 _TAKEOVERS_AT_ONCE: Final = 4
 _EX_SOFTWARE: Final = 70
 
@@ -41,13 +47,12 @@ def end_worker(error: BaseException) -> NoReturn:
 
 
 class CutThread(driver.AIOKafkaConsumerThread):
-    """Faust's consumer thread, reading committed and keeping a partition number together."""
+    """Faust's consumer thread: it keeps the membership, and a partition number together; it reads nothing."""
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
-        # Faust sets the isolation level only together with its own transactions, and its co-partitioning
-        # assignor only together with its own tables; both are read at start, which comes later.
-        consumer._isolation_level = "read_committed"
+        # Faust sets its co-partitioning assignor only together with its own tables; it is read at start,
+        # which comes later.
         self._assignor = self.app.assignor
         consumer._partition_assignment_strategy = [self._assignor]
         return consumer
@@ -70,13 +75,27 @@ class CutConsumer(driver.Consumer):
         self._fenced_since: dict[int, float] = {}
         self._committed: dict[TP, int] = {}
         self._taking_over: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._news = asyncio.Event()
+        self.feed = Feed(self.spec.client, self._wake)
+        self._committing = ThreadPoolExecutor(_COMMITS_AT_ONCE, "commit")
         self._sought = 0  # the assignment that was last acted upon
         self._assignments = 0  # grows at every revocation: what was begun before it must not go live after it
 
     def _new_consumer_thread(self) -> CutThread:
         return CutThread(self, loop=self.loop, beacon=self.beacon)
 
+    def _wake(self) -> None:
+        """Look at the lines again; from any thread, also of a loop that has just closed."""
+        if not self._news.is_set():  # else what has come is taken at the turn that is due anyway
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._news.set)
+
     # Membership
+
+    async def on_start(self) -> None:
+        """Start the feed."""
+        await super().on_start()
+        self.feed.start()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish what is in flight, make no new cut; rows are kept in case the partition stays."""
@@ -86,6 +105,7 @@ class CutConsumer(driver.Consumer):
         self._assignments += 1
         lines, self.lines = self.lines, {}
         await self._settle(lines)
+        self.feed.end(lines)
         for partition, line in lines.items():
             line.close()
             if line.clean and not line.fenced:
@@ -97,6 +117,7 @@ class CutConsumer(driver.Consumer):
         """Take over the assigned partition numbers; each goes live as soon as its line stands."""
         owned = {tp.partition for tp in self.assignment() if tp.topic in self.spec.sources}
         self._sought = self._assignments
+        await self._thread.call_thread(self._rest)
         for partition in self._kept.keys() - owned:
             del self._kept[partition]
             _log.info(events.LINE_DROPPED, partition=partition)
@@ -114,11 +135,8 @@ class CutConsumer(driver.Consumer):
                 control = self.control.poll()
                 line = await asyncio.to_thread(Line.take_over, self.spec, partition, kept, control)
             if assignment == self._assignments:
-                await self._thread.seek_wait(
-                    {TP(topic, partition): at for topic, at in line.next_offsets.items()}
-                )
-            reach(self.spec.role, "after_seek")
-            if assignment == self._assignments:
+                line.reading = self.feed.begin(partition, line.next_offsets)
+                reach(self.spec.role, "after_seek")
                 self.lines[partition] = line
                 self._fenced_since.pop(partition, None)
             elif self._sought < self._assignments:
@@ -127,6 +145,11 @@ class CutConsumer(driver.Consumer):
             if assignment == self._assignments:
                 end_worker(error)
             _log.info(events.LINE_DROPPED, partition=partition, error=str(error))
+
+    async def _rest(self) -> None:
+        """Let Faust's own consumer fetch nothing: the feed does. Runs in the consumer's thread."""
+        consumer = self._thread._ensure_consumer()
+        consumer.pause(*(TopicPartition(*tp) for tp in consumer.assignment()))
 
     async def wait_empty(self) -> None:
         """Finish what is in flight and make no new cut: Faust asks for it before it stops."""
@@ -161,17 +184,24 @@ class CutConsumer(driver.Consumer):
     async def _finish_now(self, line: Line, cut: Cut) -> None:
         line.stage(cut, self.spec.handler.handle(cut, line.store))
         began = time.perf_counter()
-        self.metrics.committed(await asyncio.to_thread(line.commit), time.perf_counter() - began)
+        self.metrics.committed(await self._commit_of(line), time.perf_counter() - began)
         line.settled()
+
+    async def _commit_of(self, line: Line) -> list[Entry]:
+        return await asyncio.get_running_loop().run_in_executor(self._committing, line.commit)
 
     # Cuts
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Fetch what the lines want and yield a message for every line that has cause for a cut."""
+        """Take in what has come and yield a message for every line that has cause for a cut."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), timeout)
+        self._news.clear()
+        self._stay_a_member()
         generation = self.app.consumer_generation_id
-        await self._fetch_into_lines()
+        self._take_in()
         control = self.control.poll()
         if self.spec.effects is not None:
             self.spec.effects.observe(control)
@@ -184,49 +214,38 @@ class CutConsumer(driver.Consumer):
                 yield self._message(cut, generation)
         self._end_if_fenced_for_long()
 
-    async def _fetch_into_lines(self) -> None:
-        lines = self.lines
-        wanted = {
-            TP(topic, partition)
-            for partition, line in lines.items()
-            for topic in self.spec.sources
-            if not line.fenced and line.wants(topic)
-        }
-        busy = any(line.in_flight is not None or any(line.buffers.values()) for line in lines.values())
-        timeout = _FETCH_WHILE_BUSY_S if busy else _FETCH_S
-        if not wanted:
-            await asyncio.sleep(timeout)
-            return
-        most = self.spec.cut_records * len(wanted)
-        cold = {TP(topic, p) for p, line in lines.items() for topic in line.cold}
-        try:
-            found, known = await self._thread.call_thread(self._fetch_wanted, wanted, cold, timeout, most)
-        except NoOffsetForPartitionError:
-            return  # of the moment between assignment and seek; the seek has been made
-        except KafkaError as error:
-            end_worker(error)
-        for tp, records in found.items():
-            line = lines.get(tp.partition)
-            if line is not None and line is self.lines.get(tp.partition):
-                line.buffer(tp.topic, records)
-        reach(self.spec.role, "after_fetch")
-        for tp, position in known.items():
-            lines[tp.partition].warm(tp.topic, position)
+    def _stay_a_member(self) -> None:
+        """Tell aiokafka that this loop turns: a consumer that does not fetch for long leaves its group."""
+        with self._thread._ensure_consumer()._subscription.fetch_context():
+            pass
 
-    async def _fetch_wanted(
-        self, wanted: set[TP], cold: set[TP], timeout: float, most: int
-    ) -> tuple[Mapping[Any, list[Any]], dict[TP, int]]:
-        """Fetch, and tell which cold partitions are known whole. Runs in the consumer's thread."""
-        consumer = self._thread._ensure_consumer()
-        found = await self._thread._fetch_records(consumer, wanted, timeout, most)
-        known = {}
-        for tp in cold & wanted:
-            end = consumer.highwater(TopicPartition(*tp))
-            if end is not None:
-                position = await consumer.position(TopicPartition(*tp))
-                if tp in found or position >= end:
-                    known[tp] = position
-        return cast(Mapping[Any, list[Any]], found), known
+    def _take_in(self) -> None:
+        """Give the lines what the feed has read, and tell it what to read no more for now, or again."""
+        try:
+            arrived = self.feed.take()
+        except KafkaUnavailable as error:
+            end_worker(error)
+        for part in arrived:
+            line = self.lines.get(part.partition)
+            if line is None or line.reading != part.reading:
+                continue
+            line.buffer(part.topic, part.batch)
+            if part.topic in line.cold:
+                line.warm(part.topic, line.next_offsets[part.topic] if part.end is None else part.end)
+        if arrived:
+            reach(self.spec.role, "after_fetch")
+        hold: list[tuple[str, int]] = []
+        go_on: list[tuple[str, int]] = []
+        for partition, line in self.lines.items():
+            for topic in self.spec.sources:
+                held = topic in line.held
+                if line.wants(topic) == held:
+                    (go_on if held else hold).append((topic, partition))
+                    line.held ^= {topic}
+        if hold:
+            self.feed.hold(hold)
+        if go_on:
+            self.feed.go_on(go_on)
 
     def _message(self, cut: Cut, generation: int) -> tuple[TP, ConsumerMessage]:
         tp = TP(self.spec.sources[0], cut.partition)
@@ -251,8 +270,7 @@ class CutConsumer(driver.Consumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
-                await self.sleep(0)
-                async for _, message in self.getmany(timeout=1.0):
+                async for _, message in self.getmany(_TICK_S):
                     await self.wait_first(self.callback(message), self.suspend_flow.wait())
         except Exception as error:
             if not self.app.should_stop:
@@ -287,9 +305,10 @@ class CutConsumer(driver.Consumer):
     async def _finish(self, line: Line) -> None:
         try:
             began = time.perf_counter()
-            entries = await asyncio.to_thread(line.commit)
+            entries = await self._commit_of(line)
             if not line.released:
                 line.settled()
+            self._news.set()
             self.metrics.committed(entries, time.perf_counter() - began)
         except Fenced:
             line.fenced = True
@@ -344,6 +363,8 @@ class CutConsumer(driver.Consumer):
     async def on_stop(self) -> None:
         """Drain, then leave."""
         await super().on_stop()
+        await asyncio.to_thread(self.feed.close)
+        self._committing.shutdown(wait=False)
         self.control.close()
 
 

@@ -7,38 +7,10 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from streams.engine.batch import Batch
 from streams.engine.control import Control
 from streams.engine.journal import Tally
 from streams.engine.store import Store
-
-
-class Consumed(Protocol):
-    """A source record, whichever client read it."""
-
-    @property
-    def offset(self) -> int:
-        """Offset in its partition."""
-        ...
-
-    @property
-    def timestamp(self) -> int:
-        """When the broker appended it, UTC ms."""
-        ...
-
-    @property
-    def key(self) -> bytes | None:
-        """Key."""
-        ...
-
-    @property
-    def value(self) -> bytes | None:
-        """Value."""
-        ...
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
-        """Headers."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +29,7 @@ class Cut:
     plan_offset: int
     plan_id: str | None
     history: bool
-    records: Mapping[str, Sequence[Consumed]]
+    records: Mapping[str, Batch]
     next_offsets: Mapping[str, int]
     feedback: Any = None  # of the line's effects, in the line's own type; never in the journal
 

@@ -12,8 +12,8 @@ import signal
 import threading
 from typing import Final, NoReturn
 
+# Of a role's line: decide.x and deliver.x
 POINTS: Final = (
-    # A role's line: decide.x and deliver.x
     "after_fence",  # take-over: the former owner is fenced
     "after_recover",  # take-over: the table stands
     "after_seek",  # take-over: the sources are sought, the line is not yet live
@@ -26,6 +26,18 @@ POINTS: Final = (
     "after_commit",  # it has committed and this process does not know it yet
     "after_settle",  # the line goes on
     "on_revoke",  # partitions are about to leave
+)
+# Of DELIVER's sender: deliver.x
+SENDER_POINTS: Final = (
+    "before_send",  # its claim has committed, and the transport is about to be asked
+    "after_accept",  # the transport has answered, and nobody else knows
+    "before_record",  # results are about to go into a cut
+)
+# Of the recorder: record.x
+RECORD_POINTS: Final = (
+    "before_insert",  # the end of the batch is committed, and nothing of it inserted
+    "after_insert",  # ClickHouse has a block of it
+    "before_commit",  # ClickHouse has all of it
 )
 
 

@@ -10,6 +10,7 @@ from schemas import codec
 from streams.engine.kafka import Record, bounds, read_all
 
 FATES: Final = ("no_trigger", "decided", "accepted", "filtered", "dead_lettered", "rekeyed")
+UNCOUNTED: Final = -1  # the schemas' default
 
 
 @dataclass
@@ -34,7 +35,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Entry:
-    """One cut as a line's journal holds it; `figures` are the line's own counts, by their names there."""
+    """One cut as a line's journal holds it; `figures` are the line's own counts, by their names there.
+
+    `rows` is how many rows the table has after the cut; `UNCOUNTED` in entries that are older than the count.
+    """
 
     partition: int
     number: int
@@ -46,6 +50,7 @@ class Entry:
     history: bool = False
     topics: list[Tally] = field(default_factory=list)
     figures: dict[str, int] = field(default_factory=dict)
+    rows: int = UNCOUNTED
 
     def encode(self, journal: str) -> bytes:
         """Wire format of a journal; what its schema does not name is left out."""
@@ -61,6 +66,10 @@ class Entry:
         own["now"] = codec.millis(own["now"])
         own["topics"] = [Tally(**tally) for tally in own["topics"]]
         return cls(**own, figures=fields)
+
+    def agrees(self, rows: int) -> bool:
+        """Whether a table of so many rows can be that of after the cut."""
+        return self.rows in (UNCOUNTED, rows)
 
     def next_offsets(self) -> dict[str, int]:
         """Where each source topic goes on."""
@@ -99,6 +108,16 @@ class JournalLost(RuntimeError):
             f"partition {partition} has {keys} rows and no journal entry: the journal's retention has "
             f"taken all of it, or the topic was made anew; restore {journal}, or begin with "
             "empty topics"
+        )
+
+
+class ChangelogLost(RuntimeError):
+    """The changelog gives more or fewer rows than the journal counts: the table would be wrong. Stop."""
+
+    def __init__(self, changelog: str, partition: int, expected: int, found: int) -> None:
+        super().__init__(
+            f"partition {partition} has {found} rows, its journal counts {expected}: {changelog} was made "
+            f"anew, or has lost records; restore {changelog} from a backup, or begin with empty topics"
         )
 
 

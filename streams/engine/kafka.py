@@ -56,6 +56,10 @@ class Client:
         """A consumer for reading what comes, for as long as it comes; by hand, read committed."""
         return self._consumer()
 
+    def feeder(self, **more: Any) -> Consumer:
+        """A consumer for reading many partitions as fast as they come; told of each end it reaches."""
+        return self._consumer(enable_partition_eof=True, **more)
+
     def _consumer(self, **more: Any) -> Consumer:
         return Consumer(
             self.config(
@@ -63,8 +67,7 @@ class Client:
                 enable_auto_commit=False,
                 isolation_level="read_committed",
                 auto_offset_reset="error",
-                queued_max_messages_kbytes=16_384,
-                **more,
+                **{"queued_max_messages_kbytes": 16_384, **more},
             )
         )
 

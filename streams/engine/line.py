@@ -1,8 +1,8 @@
 """A line: what the owner of a partition number holds, and how its next cut is made."""
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,12 +10,15 @@ import numpy as np
 import structlog
 from confluent_kafka import OFFSET_BEGINNING
 
+from schemas.layouts import Layouts
 from streams import events
 from streams.engine import journal, recovery
+from streams.engine.batch import NOTHING, Batch, Buffer
 from streams.engine.control import Control
-from streams.engine.cut import Consumed, Cut, Effects, Handled, Handler, Out, uptime
+from streams.engine.cut import Cut, Effects, Handled, Handler, Out, uptime
+from streams.engine.cutsize import CutSize
 from streams.engine.failpoint import reach
-from streams.engine.journal import Entry, JournalLost, OffsetOutOfRange
+from streams.engine.journal import ChangelogLost, Entry, JournalLost, OffsetOutOfRange
 from streams.engine.kafka import Client, bounds
 from streams.engine.plan import PlannedCut, PlanReader
 from streams.engine.snapshot import NoSnapshots, Snapshots
@@ -28,6 +31,7 @@ _DUE_EVERY_MS: Final = 1000  # of wall clock: cuts made only because something i
 _GROUPED_CUTS: Final = 16
 _GROUPED_RECORDS: Final = 4000
 _FEEDBACK_EVERY_MS: Final = 100  # of wall clock: cuts made only for what effects give; more would cost more
+_FULL_BYTES: Final = 8 * 1024 * 1024  # of one topic, waiting for a cut
 _NO_SLOTS: Final = np.empty(0, np.int64)
 _IDLE_EVERY_MS: Final = 6 * 3600 * 1000  # so that the journal never empties and the transactional id lives
 
@@ -47,9 +51,11 @@ class Spec:
     follows_plan: bool
     handler: Handler
     cut_records: int
+    target_s: float
     new_store: Callable[[], Store]
     effects: Effects | None = None
     snapshots: Snapshots = NoSnapshots()
+    layouts: Layouts | None = None  # of rows that say their version
 
     @property
     def role(self) -> str:
@@ -72,7 +78,10 @@ class Line:
         self.entry = entry  # of the last cut that is staged
         self.committed = entry
         self.next_offsets = dict(offsets)
-        self.buffers: dict[str, deque[Consumed]] = {topic: deque() for topic in spec.sources}
+        self.buffers = {topic: Buffer() for topic in spec.sources}
+        self.size = CutSize(spec.target_s, spec.cut_records)
+        self.reading = 0  # what its feed calls the reading of its sources
+        self.held: set[str] = set()  # topics that are not fetched, since enough of them waits
         # Topics of which it is not known yet what they hold: no cut before, or a purchase would overtake
         # the consent that was given before it.
         self.cold = set(spec.sources)
@@ -98,7 +107,8 @@ class Line:
     def take_over(cls, spec: Spec, partition: int, kept: "Line | None", control: Control) -> "Line":
         """Fence the former owner, find the last cut, keep or recover the rows.
 
-        Raises `Fenced`, `TransactionFailed`, `KafkaUnavailable` or `ChangelogDamaged`; the worker ends then.
+        Raises `Fenced`, `TransactionFailed`, `KafkaUnavailable`, `ChangelogDamaged`, `ChangelogLost`,
+        `JournalLost` or `OffsetOutOfRange`; the worker ends then.
         """
         transactions = Transactions(spec.client, spec.app, spec.role, partition)
         reach(spec.role, "after_fence")
@@ -107,17 +117,20 @@ class Line:
             last = journal.last_entry(consumer, spec.journal, partition)
             entry = last[0] if last else None
             number = entry.number if entry else 0
+            snapshot = None
             if kept is not None and kept.number == number:
                 store, applied = kept.store, 0
             else:
                 snapshot = spec.snapshots.newest(partition, at_most=number)
                 store = snapshot.store if snapshot else spec.new_store()
                 start = snapshot.changelog_offset if snapshot else OFFSET_BEGINNING
-                applied = recovery.recover(
-                    consumer, spec.changelog, partition, start, store, spec.handler.check
-                )
+                read = recovery.reader(spec.layouts, store.dtype)
+                applied = recovery.recover(consumer, spec.changelog, partition, start, store, read)
             if entry is None and len(store):
                 raise JournalLost(spec.journal, partition, len(store))
+            if entry is not None and not entry.agrees(len(store)):
+                raise ChangelogLost(spec.changelog, partition, entry.rows, len(store))
+            store.committed(number)
             earliest = {topic: bounds(consumer, topic, partition) for topic in spec.sources}
         finally:
             consumer.close()
@@ -137,6 +150,7 @@ class Line:
             cut=number,
             keys=len(store),
             changelog_records=applied,
+            snapshot=snapshot.number or None if snapshot else None,
             kept=store is (kept.store if kept else None),
         )
         return line
@@ -145,7 +159,7 @@ class Line:
         """Work out anew when every row is due, and the standing counts."""
         after = self.entry.now if self.entry else 0
         self._standing = Counter(self.spec.handler.standing(self.store.gather(_NO_SLOTS)))
-        for slots, _, rows in self.store.batches():
+        for slots, _, rows in self.store.live():
             self.store.set_due(slots, self.spec.handler.due_at(rows, after, control))
             self._standing.update(self.spec.handler.standing(rows))
 
@@ -162,12 +176,14 @@ class Line:
     # What to fetch, and the next cut
 
     def wants(self, topic: str) -> bool:
-        """Whether more records of a topic should be fetched."""
-        buffer = self.buffers[topic]
-        if len(buffer) < self.spec.cut_records:
+        """Whether more records of a topic should be fetched: once held, only when half has been taken."""
+        buffer, most = self.buffers[topic], self.spec.cut_records
+        if 2 * len(buffer) < most and 2 * buffer.size < _FULL_BYTES:
             return True
         planned = self._planned(peek_only=True)
-        return planned is not None and buffer[-1].offset + 1 < planned.next_offsets.get(topic, 0)
+        if planned is not None and buffer.end < planned.next_offsets.get(topic, 0):
+            return True
+        return topic not in self.held and len(buffer) < most and buffer.size < _FULL_BYTES
 
     def warm(self, topic: str, position: int) -> None:
         """Learn what a topic held at the take-over: all that was fetched of it, up to `position`.
@@ -179,9 +195,9 @@ class Line:
         if not self.buffers[topic]:
             self.next_offsets[topic] = max(self.next_offsets[topic], position)
 
-    def buffer(self, topic: str, records: Sequence[Consumed]) -> None:
+    def buffer(self, topic: str, records: Batch) -> None:
         """Take fetched records, in offset order."""
-        self.buffers[topic].extend(records)
+        self.buffers[topic].add(records)
 
     def next_cut(self, control: Control, wall: int) -> Cut | None:
         """Make the next cut if there is cause; None if not. `wall` is the wall clock, UTC ms."""
@@ -200,7 +216,8 @@ class Line:
         now = max(before or 0, told if told is not None else 0)
         if not self._cause(control, now, wall):
             return None
-        records = {topic: self._take(topic, self.spec.cut_records) for topic in self.spec.sources}
+        most = self.size.limit(max(map(len, self.buffers.values())))
+        records = {topic: buffer.take(most) for topic, buffer in self.buffers.items()}
         return self._made(control, now, before, records, None, False, wall)
 
     def _cause(self, control: Control, now: int, wall: int) -> bool:
@@ -240,7 +257,7 @@ class Line:
                 if told_before:
                     return self.next_cut(control, wall)
                 # A cut without records, so that the journal says the plan was followed to its end.
-                nothing: dict[str, list[Consumed]] = {topic: [] for topic in self.spec.sources}
+                nothing = dict.fromkeys(self.spec.sources, NOTHING)
                 return self._made(control, before or 0, before, nothing, None, False, wall)
             if not of_plan or planned.offset < self._plan_offset:
                 self._advance(planned)
@@ -248,10 +265,10 @@ class Line:
             if any(not self._arrived(topic, offset) for topic, offset in planned.next_offsets.items()):
                 return None
             records = {
-                topic: self._take_until(topic, planned.next_offsets[topic])
+                topic: buffer.take_until(planned.next_offsets[topic])
                 if topic in planned.next_offsets
-                else self._take(topic, self.spec.cut_records)
-                for topic in self.spec.sources
+                else buffer.take(self.spec.cut_records)
+                for topic, buffer in self.buffers.items()
             }
             self._advance(planned)
             now = max(before or 0, planned.now or 0)
@@ -266,25 +283,14 @@ class Line:
 
     def _arrived(self, topic: str, offset: int) -> bool:
         buffer = self.buffers[topic]
-        return self.next_offsets[topic] >= offset or (bool(buffer) and buffer[-1].offset + 1 >= offset)
-
-    def _take(self, topic: str, most: int) -> list[Consumed]:
-        buffer = self.buffers[topic]
-        return [buffer.popleft() for _ in range(min(most, len(buffer)))]
-
-    def _take_until(self, topic: str, offset: int) -> list[Consumed]:
-        buffer = self.buffers[topic]
-        out = []
-        while buffer and buffer[0].offset < offset:
-            out.append(buffer.popleft())
-        return out
+        return self.next_offsets[topic] >= offset or (bool(buffer) and buffer.end >= offset)
 
     def _made(
         self,
         control: Control,
         now: int,
         before: int | None,
-        records: Mapping[str, Sequence[Consumed]],
+        records: Mapping[str, Batch],
         plan_id: str | None,
         history: bool,
         wall: int,
@@ -293,7 +299,7 @@ class Line:
             self._reindex(control)
         for topic, some in records.items():
             if some:
-                self.next_offsets[topic] = some[-1].offset + 1
+                self.next_offsets[topic] = int(some.offsets[-1]) + 1
         self._last_cut_wall = wall
         self._control_seen = control.version
         self._made_at = uptime()
@@ -335,9 +341,11 @@ class Line:
             cut.history,
             handled.tallies,
             handled.figures | self._standing,
+            len(self.store),
         )
         if handled.rows is not None:
-            self._staged_rows |= {key: handled.rows[i].tobytes() for i, key in enumerate(handled.keys)}
+            whole = np.ascontiguousarray(handled.rows).view(f"V{handled.rows.itemsize}")
+            self._staged_rows |= dict(zip(handled.keys, whole.tolist(), strict=True))
         self._staged_rows |= dict.fromkeys(handled.forgotten)
         journal = self.spec.journal
         journal_entry = Out(journal, None, self.entry.encode(journal), self.partition)
@@ -363,10 +371,10 @@ class Line:
 
         Raises `Fenced` or `TransactionFailed`.
         """
-        rows = [Out(self.spec.changelog, key, row, self.partition) for key, row in self._staged_rows.items()]
-        self.transactions.commit([*self._staged, *rows])
+        self.transactions.commit(self._staged, self.spec.changelog, self._staged_rows)
         reach(self.spec.role, "after_commit")
         entries = self._staged_entries
+        self.store.committed(entries[-1].number)
         self._staged, self._staged_rows, self._staged_entries = [], {}, []
         self.committed = self.entry
         return entries
@@ -376,7 +384,11 @@ class Line:
         effects, self._staged_effects = self._staged_effects, []
         if self.spec.effects is not None:
             self.spec.effects.begin(self.partition, effects, self._made_at)
+        if self.in_flight is not None:
+            records = max(map(len, self.in_flight.records.values()))
+            self.size.settled(records, uptime() - self._made_at)
         self.in_flight = None
+        self.spec.snapshots.settled(self)
         reach(self.spec.role, "after_settle")
 
     def drain(self) -> None:
@@ -387,6 +399,7 @@ class Line:
 
     def close(self) -> None:
         """Let go of Kafka; the rows stay, in case the partition comes back."""
+        self.spec.snapshots.release(self.partition)
         self._close_plan()
         for buffer in self.buffers.values():
             buffer.clear()

@@ -1,11 +1,12 @@
 """A partition's table rebuilt from its changelog: in batches, read committed, to the stable end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from confluent_kafka import Consumer
 
-from streams.engine.kafka import read_batches
+from schemas.layouts import Layouts, NoRow
+from streams.engine.kafka import bounds, read_batches
 from streams.engine.store import NEVER, Store
 
 
@@ -13,39 +14,55 @@ class ChangelogDamaged(RuntimeError):
     """A changelog record is not a row. Stop: a partial table would decide wrongly."""
 
 
+Reader = Callable[[Sequence[bytes]], np.ndarray]  # raises NoRow, and NewerRow where a newer program wrote
+
+
+def reader(layouts: Layouts | None, dtype: np.dtype) -> Reader:
+    """How values become rows: by their version, or where there are no versions, as rows of one layout."""
+    if layouts is not None:
+        return layouts.read
+
+    def read(values: Sequence[bytes]) -> np.ndarray:
+        if wrong := [len(value) for value in values if len(value) != dtype.itemsize]:
+            raise NoRow(f"{wrong[0]} bytes where a row has {dtype.itemsize}")
+        return np.frombuffer(b"".join(values), dtype)
+
+    return read
+
+
 def recover(
-    consumer: Consumer,
-    changelog: str,
-    partition: int,
-    start: int,
-    store: Store,
-    check: Callable[[np.ndarray], None],
+    consumer: Consumer, changelog: str, partition: int, start: int, store: Store, read: Reader
 ) -> int:
     """Apply every committed changelog record of a partition from `start` on to a store; returns how many.
 
-    `check` raises if rows were written by a newer program.
+    A start before the changelog's first offset is its first: compaction leaves every key's last value.
 
     Raises
     ------
     ChangelogDamaged
-        A value is no row of the store's layout.
+        A value is no row.
+    NewerRow
+        A newer program has written.
     KafkaUnavailable
         The changelog could not be read to its end.
     """
     applied = 0
-    size = store.dtype.itemsize
+    if start >= 0:
+        start = max(start, bounds(consumer, changelog, partition)[0])
     for batch in read_batches(consumer, changelog, partition, start):
         latest: dict[bytes, bytes | None] = {}
         for message in batch:
             key, value = message.key(), message.value()
-            if key is None or (value is not None and len(value) != size):
-                found = "no key" if key is None else f"{len(value or b'')} bytes where a row has {size}"
-                raise ChangelogDamaged(f"{changelog}/{partition} offset {message.offset()}: {found}")
+            if key is None:
+                raise ChangelogDamaged(f"{changelog}/{partition} offset {message.offset()}: no key")
             latest[bytes(key)] = None if value is None else bytes(value)
         written = {key: value for key, value in latest.items() if value is not None}
         store.delete_many([key for key, value in latest.items() if value is None])
-        rows = np.frombuffer(b"".join(written.values()), store.dtype)
-        check(rows)
+        try:
+            rows = read(list(written.values()))
+        except NoRow as error:
+            first, last = batch[0].offset(), batch[-1].offset()
+            raise ChangelogDamaged(f"{changelog}/{partition} offsets {first} to {last}: {error}") from error
         store.put_many(list(written), rows, np.full(len(rows), NEVER, np.int64))
         applied += len(batch)
     return applied

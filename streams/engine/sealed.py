@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer
 
+from streams.engine.batch import Batch
 from streams.engine.control import ControlReader
-from streams.engine.cut import Consumed, Cut, Handled
+from streams.engine.cut import Cut, Handled
 from streams.engine.journal import Entry
 from streams.engine.kafka import Record, bounds, read_all
 from streams.engine.line import Spec
@@ -54,9 +55,7 @@ def replay(spec: Spec, partition: int) -> Iterator[tuple[Cut, Entry, Handled, St
         yield cut, entry, handled, store
 
 
-def _cut(
-    entry: Entry, before: Entry | None, control: ControlReader, records: dict[str, list[Consumed]]
-) -> Cut:
+def _cut(entry: Entry, before: Entry | None, control: ControlReader, records: dict[str, Batch]) -> Cut:
     return Cut(
         entry.partition,
         entry.number,
@@ -91,9 +90,8 @@ class _Source:
         self._records: list[Record] = list(read_all(consumer, topic, partition))
         self._place = 0
 
-    def until(self, offset: int) -> list[Consumed]:
-        out: list[Consumed] = []
+    def until(self, offset: int) -> Batch:
+        begin = self._place
         while self._place < len(self._records) and self._records[self._place].offset < offset:
-            out.append(self._records[self._place])
             self._place += 1
-        return out
+        return Batch.of(self._records[begin : self._place])

@@ -1,7 +1,7 @@
 """One transaction per cut: outputs, changelog rows and the journal entry appear together or not at all."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -15,6 +15,7 @@ _INIT_TIMEOUT_S: Final = 30.0
 _COMMIT_TIMEOUT_S: Final = 60.0
 # An open transaction holds back every reader of its partitions, so a stuck one is aborted soon.
 _TRANSACTION_TIMEOUT_MS: Final = 10_000
+_FULL_POLL_S: Final = 0.05
 _MESSAGE_MAX_BYTES: Final = 3 * 1024 * 1024
 
 
@@ -33,7 +34,7 @@ class Transactions:
     """
 
     def __init__(self, client: Client, app: str, role: str, partition: int) -> None:
-        self._role = role
+        self._role, self._partition = role, partition
         self._producer = Producer(
             client.config(
                 transactional_id=f"{app}-{partition}",
@@ -53,8 +54,8 @@ class Transactions:
         except KafkaException as error:
             raise _translated(error) from error
 
-    def commit(self, outputs: Sequence[Out]) -> None:
-        """Produce everything in one transaction.
+    def commit(self, outputs: Sequence[Out], changelog: str, rows: Mapping[bytes, bytes | None]) -> None:
+        """Produce outputs, and rows to the line's partition of its changelog, in one transaction.
 
         Raises
         ------
@@ -67,12 +68,10 @@ class Transactions:
         try:
             producer.begin_transaction()
             reach(self._role, "after_begin")
-            half = len(outputs) // 2
-            for out in outputs[:half]:
+            for out in outputs:
                 self._produce(out)
             reach(self._role, "mid_produce")
-            for out in outputs[half:]:
-                self._produce(out)
+            self._produce_rows(changelog, rows)
             reach(self._role, "after_produce")
             self._commit()
         except KafkaException as error:
@@ -80,13 +79,33 @@ class Transactions:
 
     def _produce(self, out: Out) -> None:
         place: Any = {} if out.partition is None else {"partition": out.partition}
-        headers: Any = list(out.headers)
+        if out.headers:
+            place["headers"] = list(out.headers)
         while True:
             try:
-                self._producer.produce(out.topic, value=out.value, key=out.key, headers=headers, **place)
+                self._producer.produce(out.topic, value=out.value, key=out.key, **place)
                 return
             except BufferError:
-                self._producer.poll(0.1)
+                self._producer.poll(_FULL_POLL_S)
+
+    def _produce_rows(self, changelog: str, rows: Mapping[bytes, bytes | None]) -> None:
+        messages: list[Any] = [{"key": key, "value": row} for key, row in rows.items()]
+        while messages:
+            self._producer.produce_batch(changelog, messages, partition=self._partition)
+            messages = self._refused(messages)
+
+    def _refused(self, messages: list[Any]) -> list[Any]:
+        """Those that a batch left out since the queue was full; anything else is an error."""
+        again = []
+        for message in messages:
+            error = message.pop("_error", None)
+            if error is not None:
+                if error.code() != KafkaError._QUEUE_FULL:
+                    raise KafkaException(error)
+                again.append(message)
+        if again:
+            self._producer.poll(_FULL_POLL_S)
+        return again
 
     def _commit(self) -> None:
         deadline = time.monotonic() + _COMMIT_TIMEOUT_S

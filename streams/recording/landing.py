@@ -11,6 +11,7 @@ from schemas.reasons import DeadLetterReason
 from sinks.clickhouse.client import ClickHouse, ClickHouseUnavailable, RowsRefused
 from sinks.clickhouse.insert import Block, insert
 from streams import events
+from streams.engine.failpoint import reach
 from streams.reading import offset_of
 from streams.recording.batch import Batch, Unrecorded
 from streams.recording.figures import Figures
@@ -120,7 +121,9 @@ class Landing:
                 began = time.monotonic()
                 try:
                     self._client = self._client or self._connect()
+                    reach("record", "before_insert")
                     insert(self._client, self._stored, block)
+                    reach("record", "after_insert")
                 except ClickHouseUnavailable as error:
                     if not pause:
                         _log.warning(events.CLICKHOUSE_AWAY, error=str(error))

@@ -18,6 +18,7 @@ from schemas import topics
 from schemas.settings import Settings
 from streams import events
 from streams.engine.cut import Out
+from streams.engine.failpoint import reach
 from streams.engine.kafka import Client, KafkaUnavailable
 from streams.reading import offset_of
 from streams.recording.batch import Batch, Unrecorded
@@ -144,6 +145,7 @@ class Recorder:
             while not self._stopping():
                 self._take_in(_POLLED, _POLL_S)
                 self._flush(self._due())
+            self._figures.owns(None)
             self._flush([*self._held])
         except KafkaException as error:
             raise KafkaUnavailable(f"recording: {error}") from error
@@ -168,9 +170,11 @@ class Recorder:
         # so for ever after a rebalance, and nothing told.
         consumer.resume(partitions)
         self._paused = False
+        self._figures.owns(len(partitions))
         _log.info(events.PARTITIONS_ASSIGNED, partitions=len(partitions), generation=self._generation)
 
     def _revoked(self, _: Consumer, __: list[TopicPartition]) -> None:
+        self._figures.owns(None)
         self._let_go()
 
     def _let_go(self) -> None:
@@ -243,6 +247,7 @@ class Recorder:
         if self._paused:
             self._consumer.resume(self._consumer.assignment())
             self._paused = False
+        reach("record", "before_commit")
         self._commit([_position(batch, batch.until) for batch in batches], generation)
 
     def _commit(self, positions: list[TopicPartition], generation: int) -> bool:

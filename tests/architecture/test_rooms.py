@@ -215,10 +215,15 @@ def test_infra_imports_nothing_of_ours() -> None:
     assert found == {}
 
 
-def test_nothing_imports_tests() -> None:
-    folders = (*OURS, "benchmarks")
-    found = {name_of(p): f for p in python_files(*folders) if (f := imports_below(tree_of(p), "tests"))}
+def test_no_package_imports_tests() -> None:
+    found = {name_of(p): f for p in python_files(*OURS) if (f := imports_below(tree_of(p), "tests"))}
     assert found == {}
+
+
+def test_benchmarks_import_of_tests_only_the_reference_which_is_a_peer() -> None:
+    others = {name_of(p): imports_below(tree_of(p), "tests") for p in python_files("benchmarks")}
+    found = [text for texts in others.values() for text in texts if "tests.reference." not in text]
+    assert found == []
 
 
 def test_every_folder_with_code_is_a_package_and_so_part_of_the_wheel() -> None:

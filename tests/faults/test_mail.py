@@ -15,28 +15,13 @@ from schemas import topics
 from schemas.dispatch import State
 from streams import control
 from streams.control import Pause
-from tests.support import mail
+from tests.support import mail, oracle
 from tests.support.mail import command, recall
 from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
 FAST = '[default]\nrate = "60/s"\n'
-
-
-def _assert_balanced(stack: Stack, dispatches: set[str]) -> None:
-    """Every dispatch ended once, and as its mail says."""
-    states, mails, ends = mail.states(stack), mail.mails(stack), Counter[str]()
-    for outcome in mail.outcomes(stack):
-        if outcome["kind"] not in ("deferred", "duplicate"):
-            ends[outcome["dispatch_id"]] += 1
-    assert set(ends) == dispatches, "each dispatch has an end in the trail"
-    assert set(ends.values()) <= {1}, "and only one"
-    assert [d for d in dispatches if mails[d] > 1] == [], "no dispatch was mailed twice"
-    unsent = [d for d in dispatches if states[d] == State.DELIVERED and not mails[d]]
-    assert unsent == [], "what is called delivered has its mail"
-    told = (State.DELIVERED, State.UNKNOWN)
-    assert [d for d in mails if states[d] not in told] == [], "what has its mail is delivered or unknown"
 
 
 def _kill_sandbox(stack: Stack) -> None:
@@ -81,7 +66,7 @@ def _under_kills(folder: Path, kills: int, messages: int, seed: int) -> None:
         )
         waiting = mail.put_off(stack)
         assert not waiting & mail.mails(stack).keys(), "what waits has no mail"
-        _assert_balanced(stack, dispatches - waiting)
+        oracle.assert_mailed(stack, dispatches - waiting)
         kinds = Counter(outcome["kind"] for outcome in mail.outcomes(stack))
         assert kinds["delivered"] > messages * 0.5, kinds
 
@@ -108,7 +93,7 @@ def test_a_recall_stops_what_waits_and_what_is_claimed_and_nothing_goes_later(tm
         mail.produce(stack, topics.COMMANDS.name, ahead)
         dispatches = {each["dispatch_id"] for each in commands + ahead}
         mail.await_ended(stack, dispatches)
-        _assert_balanced(stack, dispatches)
+        oracle.assert_mailed(stack, dispatches)
         kinds = Counter(outcome["kind"] for outcome in mail.outcomes(stack))
         late = [each for each in mail.received(stack) if each["at"] > recalled_at + 2000]
         assert late == [], "nothing went later than 2 s after the recall was acknowledged"
@@ -132,7 +117,7 @@ def test_a_pause_stops_all_mail_within_two_seconds_and_a_resume_loses_nothing(tm
         at = [each["at"] for each in mail.received(stack)]
         assert [each for each in at if paused_at + 2000 < each < resumed_at] == []
         assert max(at) > resumed_at, "it went on"
-        _assert_balanced(stack, dispatches)
+        oracle.assert_mailed(stack, dispatches)
         assert {outcome["kind"] for outcome in mail.outcomes(stack)} == {"delivered"}
 
 
@@ -162,7 +147,7 @@ def test_a_worker_that_is_told_to_stop_leaves_nothing_unknown(tmp_path: Path) ->
         dispatches = {each["dispatch_id"] for each in commands}
         mail.await_ended(stack, dispatches)
         assert {outcome["kind"] for outcome in mail.outcomes(stack)} == {"delivered"}
-        _assert_balanced(stack, dispatches)
+        oracle.assert_mailed(stack, dispatches)
 
 
 @pytest.mark.soak

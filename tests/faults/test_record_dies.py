@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from streams.recording.identity import topic_ids
 from streams.recording.landing import Landing
 from streams.recording.recorder import GROUP
 from streams.warehouse import Warehouse
+from tests.support import faults, oracle
 from tests.support import record as support
 from tests.support import stack as stacks
 from tests.support.stack import PATIENCE_S, Stack
@@ -80,11 +80,8 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
 
 def _assert_each_once(stack: Stack, house: Warehouse, count: int) -> None:
     assert _count(house) == count
-    written = list(reading.audit_reader(stack.client).all())
-    assert len(written) == count
-    key = "delivery_event_id"
-    assert sorted(r["body"][key] for r in house.audit().all()) == sorted(r["body"][key] for r in written)
-    assert support.stored_twice(house) == 0
+    assert len(list(reading.audit_reader(stack.client).all())) == count
+    oracle.assert_recorded(stack, house)
 
 
 def test_a_recorder_that_is_killed_again_and_again_records_each_record_once(
@@ -95,7 +92,7 @@ def test_a_recorder_that_is_killed_again_and_again_records_each_record_once(
     total, kills = 24_000, 6
     _write(stack, total)
     # A static member is back at once; another would wait for the dead one's session.
-    static = {"OPPORTUNE_WORKER_ID": "recorder", "OPPORTUNE_WEB_PORT": str(_free_port())}
+    static = faults.static("recorder")
     for number in range(kills):
         recorder = stack.start_worker("record", **static)
         _write(stack, 500, total)
@@ -245,9 +242,3 @@ def test_records_that_retention_took_before_they_were_recorded_stop_a_recorder_a
     with pytest.raises(restore.WouldLose, match="delivery has .* rows of records that audit.records/"):
         restore.Restore(stack.client, house, {}).refuse_loss()
     assert _count(house) == 300
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

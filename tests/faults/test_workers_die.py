@@ -1,26 +1,22 @@
-"""Workers killed, frozen and brought back: what is written is what an undisturbed run would have written."""
+"""Workers killed and brought back: what is written is what an undisturbed run would have written."""
 
 from __future__ import annotations
 
 import random
 import shutil
-import signal
 import subprocess
 import time
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 
 from schemas import topics
-from streams.replay import completejourney, session
-from streams.worker import load_policy
+from streams.replay import session
 from tests.support import stack as stacks
-from tests.support.pipeline import decoded, differences, rows
-from tests.support.stack import SESSION_TIMEOUT_S, Stack
+from tests.support.pipeline import decoded, rows
+from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
@@ -36,11 +32,6 @@ def _written(stack: Stack) -> dict[str, Any]:
         "commands": Counter(repr(c) for c in decoded(stack.client, topics.COMMANDS.name, PARTITIONS)),
         "journal": Counter(repr(entry) for entry in decoded(stack.client, topics.JOURNAL.name, PARTITIONS)),
     }
-
-
-def _decision_ids(stack: Stack) -> list[str]:
-    audit = decoded(stack.client, topics.AUDIT.name, PARTITIONS)
-    return [a["body"]["decision_id"] for a in audit if "campaign_version" in a["body"]]
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
@@ -107,73 +98,6 @@ def test_a_worker_killed_while_it_loads_writes_what_an_undisturbed_one_writes(tm
 @pytest.mark.timeout(1500)
 def test_a_worker_killed_ten_times_writes_what_an_undisturbed_one_writes(tmp_path: Path) -> None:
     _assert_kills_change_nothing(tmp_path, days=40, households=300, kills=10, seed=2)
-
-
-def _live_with(stack: Stack, minutes: int, disturb: Any) -> None:
-    """Live through an afternoon at 600 times while `disturb` does its worst; then let all catch up."""
-    start = datetime(2017, 1, 7, 15, tzinfo=UTC)
-    end = start + timedelta(minutes=minutes * 10)
-    events = completejourney.people(start, end, None) + completejourney.events(start, end, None)
-    failed: list[BaseException] = []
-
-    def disturbing() -> None:
-        try:
-            disturb()
-        except BaseException as error:
-            failed.append(error)
-
-    thread = Thread(target=disturbing)
-    thread.start()
-    session.live(stack.client, events, start, end, 600.0, lambda _: None)
-    thread.join()
-    assert not failed, failed
-    stacks.await_quiet(stack)
-
-
-def _assert_right(stack: Stack) -> None:
-    assert differences(stack.client, load_policy(stack.settings), PARTITIONS) == []
-    ids = _decision_ids(stack)
-    assert len(ids) == len(set(ids)), "each decision id once"
-    assert len(ids) > 50, "there was something to decide"
-    reconciled = stack.run("reconcile")
-    assert reconciled.returncode == 0, reconciled.stdout
-
-
-def test_a_worker_killed_while_it_lives_decides_what_topics_and_journal_say(tmp_path: Path) -> None:
-    chance = random.Random(3)  # noqa: S311 - moments of a test, not secrets
-    with stacks.running(tmp_path, PARTITIONS) as stack:
-
-        def kill_now_and_then() -> None:
-            for _ in range(3):
-                worker = stack.start_worker()
-                time.sleep(4 + 3 * chance.random())
-                _kill(worker)
-            stack.start_worker()
-
-        _live_with(stack, minutes=30, disturb=kill_now_and_then)
-        _assert_right(stack)
-
-
-def test_of_two_workers_one_is_killed_and_one_frozen_and_both_come_back(tmp_path: Path) -> None:
-    with stacks.running(tmp_path, PARTITIONS) as stack:
-        first, second = stack.start_worker(), stack.start_worker()
-
-        def kill_one_freeze_the_other() -> None:
-            time.sleep(8)
-            _kill(first)
-            time.sleep(SESSION_TIMEOUT_S + 3)
-            replacement = stack.start_worker()
-            time.sleep(5)
-            second.send_signal(signal.SIGSTOP)
-            time.sleep(SESSION_TIMEOUT_S + 5)
-            second.send_signal(signal.SIGCONT)
-            time.sleep(8)
-            assert replacement.poll() is None, stack.log(replacement)[-3000:]
-            if second.poll() is not None:  # it may end where it was fenced; a supervisor brings it back
-                stack.start_worker()
-
-        _live_with(stack, minutes=50, disturb=kill_one_freeze_the_other)
-        _assert_right(stack)
 
 
 def test_an_ordinary_hand_over_keeps_the_rows_of_partitions_that_stay(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from schemas.policy import Campaign, Policy, Segment
 from schemas.profile import DAY_MS, HOUR_MS, MINUTE_MS, ROW
 from schemas.units import Milliseconds
 from streams.agents.decide import Decider
+from streams.engine.batch import Batch
 from streams.engine.control import Control
-from streams.engine.cut import Consumed, Cut, Handled
+from streams.engine.cut import Cut, Handled
 from streams.engine.kafka import Record
 from streams.engine.partitioner import partition_of
 from streams.engine.store import SlabStore
@@ -102,7 +103,7 @@ class World:
         """The next cut, `gap` ms after the last, with these records."""
         self.before, self.now = (self.now if self.number else None), self.now + gap
         self.number += 1
-        records: dict[str, list[Consumed]] = {topic.name: [] for topic in topics.SOURCES}
+        records: dict[str, list[Record]] = {topic.name: [] for topic in topics.SOURCES}
         for plan in planned:
             self.timestamp += plan.tick
             key, value, headers = encoded(plan, self.now)
@@ -110,7 +111,8 @@ class World:
             self.offsets[plan.topic] += 1
         before = self.now if self.before is None else self.before
         control = Control(version=self.number if paused else 0, paused=paused)
-        return Cut(0, self.number, self.now, before, control, 0, None, history, records, dict(self.offsets))
+        taken = {topic: Batch.of(some) for topic, some in records.items()}
+        return Cut(0, self.number, self.now, before, control, 0, None, history, taken, dict(self.offsets))
 
 
 def encoded(plan: Planned, now: int) -> tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]:
@@ -212,8 +214,8 @@ def split(cut: Cut, at: int) -> tuple[Cut, Cut]:
     """A cut in two with the same `now`: the first `at` records in cut order, and the rest."""
     order = [(r.topic, r.offset) for r in for_reference(cut).records]
     first = set(order[:at])
-    left = {t: [r for r in rs if (t, r.offset) in first] for t, rs in cut.records.items()}
-    right = {t: [r for r in rs if (t, r.offset) not in first] for t, rs in cut.records.items()}
+    left = {t: Batch.of(r for r in rs if (t, r.offset) in first) for t, rs in cut.records.items()}
+    right = {t: Batch.of(r for r in rs if (t, r.offset) not in first) for t, rs in cut.records.items()}
     return replace(cut, records=left), replace(cut, before=cut.now, records=right)
 
 

@@ -14,8 +14,9 @@ from schemas.policy import Lane, Lanes, Policy
 from schemas.units import Milliseconds, Rate
 from streams.agents.deliver import Deliverer, Feedback
 from streams.agents.dispatches import DispatchStore
+from streams.engine.batch import Batch
 from streams.engine.control import Control
-from streams.engine.cut import Consumed, Cut
+from streams.engine.cut import Cut
 from streams.engine.journal import Entry, Tally
 from streams.engine.kafka import Record
 from streams.facts import Facts
@@ -91,7 +92,7 @@ class DeliverStory:
     ) -> None:
         """Handle what has come since the last cut, and write what comes of it."""
         self._number, self._now = self._number + 1, self._now + after
-        taken: dict[str, list[Consumed]] = {
+        taken: dict[str, list[Record]] = {
             topic: [record for record in self.records[topic] if record.offset >= start]
             for topic, start in self._nexts.items()
         }
@@ -107,7 +108,7 @@ class DeliverStory:
             0,
             None,
             False,
-            taken,
+            {topic: Batch.of(records) for topic, records in taken.items()},
             dict(self._nexts),
             feedback,
         )
@@ -123,7 +124,8 @@ class DeliverStory:
         for key in handled.forgotten:
             self.add(ROWS, None, key)
         figures = handled.figures | self._standing
-        entry = Entry(0, self._number, self._now, 0, "policy", topics=list(handled.tallies), figures=figures)
+        tallies, rows = list(handled.tallies), len(self._store)
+        entry = Entry(0, self._number, self._now, 0, "policy", topics=tallies, figures=figures, rows=rows)
         self.add(JOURNAL, entry.encode(JOURNAL))
 
     # Spoiling

@@ -54,7 +54,10 @@ def _of_partition(
     ]
     reference, results = recompute(policy, partition, partitions, sources, journal, control)
     out = [*_fates(partition, journal, [result.fates for result in results])]
-    out += _rows(partition, rows(client, partition), reference.rows(partition))
+    expected_rows = reference.rows(partition)
+    out += _rows(partition, rows(client, partition), expected_rows)
+    if journal and journal[-1]["rows"] != len(expected_rows):
+        out.append(f"journal {partition} counts {journal[-1]['rows']} rows, expected {len(expected_rows)}")
     expected = [
         (entry["number"], who, body)
         for entry, result in zip(journal, results, strict=True)

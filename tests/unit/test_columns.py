@@ -73,3 +73,11 @@ def test_an_unknown_schema_id_and_one_of_another_topic_are_told_apart() -> None:
         codec.decode(CLICKS, b"\x00\x00\x00\x27\x0f")
     with pytest.raises(codec.MalformedRecord, match=r"belongs to consent\.changes"):
         codec.decode(CLICKS, codec.header(codec.current_id(topics.CONSENT.name)) + b"\x00")
+
+
+@pytest.mark.parametrize("topic", [topics.CLICKS.name, topics.PURCHASES.name])
+def test_whole_topics_are_decoded_by_columns(topic: str) -> None:
+    fields = {"recipient_id": "ann", "event_id": None, "occurred_at": 1_700_000_000_000}
+    fields |= {"kind": "view"} if topic == topics.CLICKS.name else {"amount": 500}
+    frame = columns.decode(topic, [codec.encode(topic, fields)], [b"ann"])
+    assert frame.get_column("recipient_id").to_list() == ["ann"]

@@ -14,8 +14,9 @@ from schemas.policy import Lane, Lanes, Policy
 from schemas.units import Milliseconds, Rate
 from streams.agents.deliver import Deliverer, Feedback
 from streams.agents.dispatches import DispatchStore
+from streams.engine.batch import Batch
 from streams.engine.control import Clock, Control
-from streams.engine.cut import Consumed, Cut, Handled
+from streams.engine.cut import Cut, Handled
 from streams.engine.kafka import Record
 from tests.support.cuts import PACKAGED
 
@@ -42,14 +43,15 @@ class World:
         after: int = 0,
     ) -> Handled:
         self.number, self.now = self.number + 1, self.now + after
-        by_topic: dict[str, list[Consumed]] = {topic.name: [] for topic in topics.DISPATCH_SOURCES}
+        by_topic: dict[str, list[Record]] = {topic.name: [] for topic in topics.DISPATCH_SOURCES}
         for topic, fields in records:
             self.offset += 1
             key = fields["lane"].encode()
             by_topic[topic].append(Record(self.offset, T0, key, codec.encode(topic, fields), ()))
         feedback = Feedback(resumed, results, room if callable(room) else lambda _: room)
         nexts = dict.fromkeys(by_topic, self.offset + 1)
-        cut = Cut(0, self.number, self.now, self.now, self.control, 0, None, False, by_topic, nexts, feedback)
+        taken = {topic: Batch.of(records) for topic, records in by_topic.items()}
+        cut = Cut(0, self.number, self.now, self.now, self.control, 0, None, False, taken, nexts, feedback)
         handled = self.handler.handle(cut, self.store)
         handled.apply(self.store)
         for name, change in handled.changes.items():
@@ -282,7 +284,7 @@ def test_records_that_are_no_commands_become_dead_letters(world: World) -> None:
     ]
     feedback = Feedback(False, [], lambda _: 1)
     nexts = dict.fromkeys([t.name for t in topics.DISPATCH_SOURCES], 4)
-    cut = Cut(0, 1, T0, T0, Control(), 0, None, False, {topic: bad}, nexts, feedback)
+    cut = Cut(0, 1, T0, T0, Control(), 0, None, False, {topic: Batch.of(bad)}, nexts, feedback)
     handled = world.handler.handle(cut, world.store)
     letters = [codec.decode(o.topic, o.value or b"")["reason"] for o in handled.outputs]
     assert letters == ["malformed", "key_mismatch", "invalid"]
@@ -315,6 +317,6 @@ def test_a_command_whose_ids_are_none_becomes_a_dead_letter(world: World, field:
     feedback = Feedback(False, [], lambda _: 1)
     bad = Record(1, T0, b"gmail", codec.encode(topic, fields), ())
     nexts = dict.fromkeys([t.name for t in topics.DISPATCH_SOURCES], 2)
-    cut = Cut(0, 1, T0, T0, Control(), 0, None, False, {topic: [bad]}, nexts, feedback)
+    cut = Cut(0, 1, T0, T0, Control(), 0, None, False, {topic: Batch.of([bad])}, nexts, feedback)
     handled = world.handler.handle(cut, world.store)
     assert [codec.decode(o.topic, o.value or b"")["reason"] for o in handled.outputs] == ["invalid"]

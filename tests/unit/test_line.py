@@ -6,6 +6,7 @@ import pytest
 
 from schemas.profile import ROW
 from streams.agents.decide import Decider
+from streams.engine.batch import Batch
 from streams.engine.control import Clock, Control
 from streams.engine.cut import Cut
 from streams.engine.journal import Entry
@@ -22,7 +23,7 @@ def line() -> Line:
     decider = Decider(POLICY, PARTITIONS)
     store = SlabStore(ROW)
     spec = Spec(
-        "test", Client("nowhere:1", {}), ("a", "b"), "rows", "journal", True, decider, 10, lambda: store
+        "test", Client("nowhere:1", {}), ("a", "b"), "rows", "journal", True, decider, 10, 0.05, lambda: store
     )
     entry = Entry(0, 7, NOW, 2, decider.policy, 0, None, False)
     made = Line(spec, 0, store, entry, {"a": 5, "b": 0})
@@ -44,7 +45,7 @@ def test_without_cause_there_is_no_cut(line: Line) -> None:
 
 
 def test_records_make_a_cut_that_goes_on_from_the_last(line: Line) -> None:
-    line.buffer("a", [record(5), record(8)])
+    line.buffer("a", Batch.of([record(5), record(8)]))
     cut = line.next_cut(control(2), 0)
     assert isinstance(cut, Cut)
     assert (cut.number, cut.before, cut.now) == (8, NOW, NOW)
@@ -57,13 +58,13 @@ def test_a_change_of_control_makes_a_cut(line: Line) -> None:
 
 
 def test_control_never_goes_back_or_a_pause_would_not_hold_across_a_hand_over(line: Line) -> None:
-    line.buffer("a", [record(5)])
+    line.buffer("a", Batch.of([record(5)]))
     assert line.next_cut(control(1), 0) is None
     assert line.next_cut(control(2), 0) is not None
 
 
 def test_time_never_goes_back(line: Line) -> None:
-    line.buffer("a", [record(5)])
+    line.buffer("a", Batch.of([record(5)]))
     cut = line.next_cut(Control(2, clock=Clock("scaled", NOW - 1000, 0, 0.0)), 0)
     assert cut is not None
     assert cut.now == NOW
@@ -71,7 +72,7 @@ def test_time_never_goes_back(line: Line) -> None:
 
 def test_the_first_cut_waits_until_it_is_known_what_every_topic_held(line: Line) -> None:
     line.cold = {"b"}
-    line.buffer("a", [record(5)])
+    line.buffer("a", Batch.of([record(5)]))
     assert line.next_cut(control(2), 0) is None
     line.warm("b", 3)
     cut = line.next_cut(control(2), 0)
@@ -80,10 +81,26 @@ def test_the_first_cut_waits_until_it_is_known_what_every_topic_held(line: Line)
 
 
 def test_a_backlog_of_one_topic_takes_no_more_than_its_share(line: Line) -> None:
-    line.buffer("a", [record(n) for n in range(5, 40)])
-    line.buffer("b", [record(0)])
+    line.buffer("a", Batch.of([record(n) for n in range(5, 40)]))
+    line.buffer("b", Batch.of([record(0)]))
     cut = line.next_cut(control(2), 0)
     assert cut is not None
     assert {topic: len(records) for topic, records in cut.records.items()} == {"a": 10, "b": 1}
     assert not line.wants("a")
     assert line.wants("b")
+
+
+def test_a_topic_that_was_held_goes_on_when_half_of_what_waited_is_taken(line: Line) -> None:
+    line.buffer("a", Batch.of([record(n) for n in range(5, 15)]))
+    assert not line.wants("a"), "as much waits as a cut may take"
+    line.held = {"a"}
+    line.buffers["a"].take(3)
+    assert not line.wants("a")
+    line.buffers["a"].take(3)
+    assert line.wants("a")
+
+
+def test_a_topic_of_few_large_records_is_held_too(line: Line) -> None:
+    large = Record(5, 0, b"ann", bytes(9 * 1024 * 1024), ())
+    line.buffer("a", Batch.of([large]))
+    assert not line.wants("a")

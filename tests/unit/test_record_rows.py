@@ -175,9 +175,10 @@ def test_the_journals_of_both_lines_make_rows_of_one_table() -> None:
         tally | {"topic": "dispatch.recalls", "dead_lettered": 0},
     ]
     name = topics.DELIVER_JOURNAL.name
-    batch = Batch(name, "id", 2, [_message(name, 3, codec.encode(name, entry))])
+    batch = Batch(name, "id", 2, [_message(name, 3, codec.encode(name, entry | {"rows": 8}))])
     assert _column(batch, "cut", "line") == ["deliver"]
     assert _column(batch, "cut", "cut") == [3]
+    assert _column(batch, "cut", "rows") == [8]
     assert _column(batch, "cut", "claimed") == [5]
     assert _column(batch, "cut", "topics.topic") == [["dispatch.commands", "dispatch.recalls"]]
     assert _column(batch, "cut", "topics.accepted") == [[2, 2]]

@@ -1,0 +1,186 @@
+"""The latency suite: how long after an event its decision can be read, at 30, 60 and 90 % of capacity.
+
+An open loop: events come at their rate whatever the line does. Measured is from the moment at which the
+broker appended a purchase to that at which a consumer that reads committed has its decision's audit record.
+The product sends at the next full hour at the earliest, so there is no command to wait for; a command would
+leave in the same transaction as the audit record.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+from confluent_kafka import TopicPartition
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import decide, results, rig
+from benchmarks.decide_events import Crowd, Record
+from benchmarks.decide_feed import load, producer
+from benchmarks.rig import Bench, PeerFailed
+from schemas import codec, topics
+from streams.engine.kafka import read_batches
+
+SHARES: Final = (0.3, 0.6, 0.9)
+_EVENTS: Final = 2_500_000
+_SETTLE_S: Final = 5.0
+_PATIENCE_S: Final = 90.0
+_STEP: Final = 200
+_QUIET_S: Final = 2.0  # after the last audit record, nothing more is expected
+Place = tuple[str, int, int]  # topic, partition, offset
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Of a run at `rate` events a second: milliseconds, over `decisions` decisions."""
+
+    share: float
+    rate: float
+    decisions: int
+    p50: float
+    p99: float
+    p999: float
+    most: float
+
+
+class _Reader(threading.Thread):
+    """Reads audit records as they become readable, and notes when (UTC s)."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(name="reader")
+        self._consumer = bench.client.follower()
+        self._consumer.assign([TopicPartition(topics.AUDIT.name, p, 0) for p in range(rig.PARTITIONS)])
+        self._ended = threading.Event()
+        self.found: list[tuple[float, bytes]] = []
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            message = self._consumer.poll(0.1)
+            if message is not None and message.error() is None:
+                self.found.append((time.time(), bytes(message.value() or b"")))
+        self._consumer.close()
+
+    def end(self) -> None:
+        """Read until nothing comes any more."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
+            before = len(self.found)
+            time.sleep(_QUIET_S)
+            if len(self.found) == before:
+                break
+        self._ended.set()
+        self.join()
+
+
+def run(capacity: float = 0.0, seconds: float = 20.0) -> None:
+    """Measure capacity, unless it is given, and the latency at each share of it."""
+    console = Console(stderr=True)
+    crowd, now = Crowd(decide.RECIPIENTS, rig.PARTITIONS), time.time_ns() // 1_000_000
+    known, behaviour = list(crowd.known(now)), list(crowd.behaviour("zipf", _EVENTS, now))
+    ours = next(peer for peer in decide.PEERS if peer.name == decide.OURS)
+    found = []
+    with rig.running() as bench:
+        if not capacity:
+            capacity = decide.measure(bench, ours, "capacity", known, behaviour, seconds).events_per_s
+        for share in SHARES:
+            at = _at(bench, known, behaviour, share, capacity * share, seconds)
+            console.print(at)
+            found.append(at)
+    table = Table(
+        "share", "events/s", "decisions", "p50 ms", "p99 ms", "p99.9 ms", "most ms",
+        title=f"event to readable decision, Zipf, capacity {capacity:,.0f}/s",
+    )  # fmt: skip
+    for at in found:
+        figures = (f"{value:.0f}" for value in (at.p50, at.p99, at.p999, at.most))
+        table.add_row(f"{at.share:.0%}", f"{at.rate:,.0f}", f"{at.decisions:,}", *figures)
+    Console().print(table)
+    runs = [asdict(at) for at in found]
+    results.write("latency", {"machine": results.machine(), "capacity": capacity, "runs": runs})
+
+
+def _at(
+    bench: Bench,
+    known: Sequence[Record],
+    behaviour: Sequence[Record],
+    share: float,
+    rate: float,
+    seconds: float,
+) -> Latency:
+    """One run of a worker at a rate, after it has been told who everybody is."""
+    bench.create(topics.TOPICS)
+    load(bench.client, known)
+    ours = next(peer for peer in decide.PEERS if peer.name == decide.OURS)
+    launch = ours.prepare(bench, f"latency-{share}")
+    child, log = bench.start(launch)
+    try:
+        _await_known(bench, launch.group)
+        reader = _Reader(bench)
+        reader.start()
+        started = _offer(bench, behaviour, rate, seconds)
+        reader.end()
+        if child.poll() is not None:
+            raise PeerFailed(f"the worker ended\n{log.read_text(errors='replace')[-4000:]}")
+    finally:
+        rig.stop(child)
+    since = started + _SETTLE_S
+    appended = {place: at for place, at in _appended(bench) if at >= since}
+    causes = ((at, _purchase(value)) for at, value in reader.found)
+    waits = np.array([(at - appended[place]) * 1000 for at, place in causes if place in appended])
+    if len(waits) < len(appended):
+        raise PeerFailed(f"{len(appended)} purchases, {len(waits)} decisions of them")
+    p50, p99, p999 = np.percentile(waits, [50, 99, 99.9]).tolist()
+    return Latency(share, rate, len(waits), p50, p99, p999, float(waits.max()))
+
+
+def _await_known(bench: Bench, group: str) -> None:
+    progress, ends = bench.committed(group, topics.CONSENT.name), bench.ends(topics.CONSENT.name)
+    deadline = time.monotonic() + _PATIENCE_S
+    while any(done < end for done, end in zip(progress(), ends, strict=True)):
+        if time.monotonic() > deadline:
+            raise PeerFailed("the worker did not learn who everybody is in time")
+        time.sleep(0.2)
+
+
+def _offer(bench: Bench, behaviour: Sequence[Record], rate: float, seconds: float) -> float:
+    """Produce at a rate for so many seconds; returns when it began, UTC s."""
+    offering = producer(bench.client, linger_ms=1)
+    began, sent = time.time(), 0
+    last = min(len(behaviour), int(rate * seconds))
+    while sent < last:
+        due = min(last, int((time.time() - began) * rate), sent + _STEP)
+        for record in behaviour[sent:due]:
+            offering.produce(record.topic, record.value, record.key, record.partition)
+        offering.poll(0)
+        if due - sent < _STEP:
+            time.sleep(0.001)
+        sent = due
+    offering.flush(_PATIENCE_S)
+    return began
+
+
+def _appended(bench: Bench) -> Iterator[tuple[Place, float]]:
+    """When the broker appended each purchase, UTC s."""
+    consumer = bench.client.reader()
+    for partition in range(rig.PARTITIONS):
+        for batch in read_batches(consumer, topics.PURCHASES.name, partition):
+            for message in batch:
+                place = (topics.PURCHASES.name, partition, message.offset() or 0)
+                yield place, message.timestamp()[1] / 1000
+    consumer.close()
+
+
+def _purchase(value: bytes) -> Place | None:
+    """Place of the purchase that a decision was about; None for any other audit record."""
+    body = codec.decode(topics.AUDIT.name, value)["body"]
+    cause = body.get("cause")
+    if "campaign" not in body or cause is None or cause["topic"] != topics.PURCHASES.name:
+        return None
+    return cause["topic"], cause["partition"], cause["offset"]
+
+
+if __name__ == "__main__":
+    run(float(sys.argv[1]), float(sys.argv[2]))
