@@ -33,15 +33,13 @@ def local_hours(zones: np.ndarray, hours: np.ndarray) -> np.ndarray:
     int64 of the shape of `hours`. The offset is the one at the start of the UTC hour, so days of 23 and
     25 hours come out right; zones off by half an hour count the hour in which the UTC hour begins.
     """
-    flat = hours.reshape(len(zones), -1)
-    out = np.empty_like(flat)
     names, which = np.unique(zones, return_inverse=True)
-    for number, name in enumerate(names):
-        of_zone = which == number
-        some, back = np.unique(flat[of_zone], return_inverse=True)
-        offsets = np.array([_offset_minutes(bytes(name), int(hour)) for hour in some], np.int64)
-        out[of_zone] = ((some * 60 + offsets) // 60)[back].reshape(-1, flat.shape[1])
-    return out.reshape(hours.shape)
+    some, back = np.unique(hours, return_inverse=True)
+    offsets = np.array(
+        [[_offset_minutes(name, hour) for hour in some.tolist()] for name in names.tolist()], np.int64
+    ).reshape(len(names), len(some))
+    of_zone = which.reshape(len(zones), *[1] * (hours.ndim - 1))
+    return np.asarray((hours * 60 + offsets[of_zone, back.reshape(hours.shape)]) // 60)
 
 
 def week_slot(local: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ _ENDED: dict[Child, int] = {}
 def spawn(command: Sequence[str], *, marker: str, log: Path) -> Child:
     """Start `command` in a session of its own, stdout and stderr appended to `log`; return at once.
 
-    The child keeps none of our files open, so it holds no lock of ours.
+    The child keeps none of our files open, nor any that a shell left open for us, so it holds nobody's lock.
 
     Raises
     ------
@@ -77,10 +77,21 @@ def spawn(command: Sequence[str], *, marker: str, log: Path) -> Child:
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o644),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable()),
         ],
         setsid=True,
     )
     return Child(pid, psutil.Process(pid).create_time(), marker)
+
+
+def _inheritable() -> list[int]:
+    """Open descriptors, beside the first three, that a child would inherit."""
+    found = []
+    for descriptor in map(int, os.listdir("/dev/fd")):
+        with contextlib.suppress(OSError):  # the one by which the folder was listed is closed again
+            if descriptor > 2 and os.get_inheritable(descriptor):
+                found.append(descriptor)
+    return found
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -15,13 +15,14 @@ from streams import events
 from streams.engine import journal, recovery
 from streams.engine.batch import NOTHING, Batch, Buffer
 from streams.engine.control import Control
-from streams.engine.cut import Cut, Effects, Handled, Handler, Out, uptime
+from streams.engine.cut import Cut, Effects, Handled, Handler, uptime
 from streams.engine.cutsize import CutSize
 from streams.engine.failpoint import reach
 from streams.engine.journal import ChangelogLost, Entry, JournalLost, OffsetOutOfRange
 from streams.engine.kafka import Client, bounds
 from streams.engine.plan import PlannedCut, PlanReader
 from streams.engine.snapshot import NoSnapshots, Snapshots
+from streams.engine.staged import Staged
 from streams.engine.store import Store
 from streams.engine.transaction import Transactions
 
@@ -98,10 +99,8 @@ class Line:
         self._made_at = 0.0
         self._resumed = True
         self._draining = False
-        self._staged: list[Out] = []
-        self._staged_rows: dict[bytes, bytes | None] = {}
-        self._staged_entries: list[Entry] = []
-        self._staged_effects: list[Any] = []
+        self._staged = Staged()
+        self._to_begin: list[Any] = []  # effects of what has committed
 
     @classmethod
     def take_over(cls, spec: Spec, partition: int, kept: "Line | None", control: Control) -> "Line":
@@ -171,7 +170,7 @@ class Line:
     @property
     def clean(self) -> bool:
         """Whether the rows are those of the last committed cut."""
-        return not self._staged_entries
+        return not self._staged.entries
 
     # What to fetch, and the next cut
 
@@ -212,8 +211,7 @@ class Line:
             return self._follow(control, before, wall)
         if any(not self.buffers[topic] for topic in self.cold):
             return None
-        told = control.clock.now(wall)
-        now = max(before or 0, told if told is not None else 0)
+        now = max(before or 0, control.clock.now(wall) or 0)
         if not self._cause(control, now, wall):
             return None
         most = self.size.limit(max(map(len, self.buffers.values())))
@@ -343,15 +341,7 @@ class Line:
             handled.figures | self._standing,
             len(self.store),
         )
-        if handled.rows is not None:
-            whole = np.ascontiguousarray(handled.rows).view(f"V{handled.rows.itemsize}")
-            self._staged_rows |= dict(zip(handled.keys, whole.tolist(), strict=True))
-        self._staged_rows |= dict.fromkeys(handled.forgotten)
-        journal = self.spec.journal
-        journal_entry = Out(journal, None, self.entry.encode(journal), self.partition)
-        self._staged += [*handled.outputs, journal_entry]
-        self._staged_entries.append(self.entry)
-        self._staged_effects += handled.effects
+        self._staged.add(handled, self.entry, self.spec.journal)
 
     def following(self, cut: Cut) -> Cut | None:
         """Make the next planned cut, to stand in the same transaction as `cut`; None if there is none yet.
@@ -360,8 +350,8 @@ class Line:
         """
         if (
             cut.plan_id is None
-            or len(self._staged_entries) >= _GROUPED_CUTS
-            or len(self._staged) >= _GROUPED_RECORDS
+            or len(self._staged.entries) >= _GROUPED_CUTS
+            or len(self._staged.outputs) >= _GROUPED_RECORDS
         ):
             return None
         return self._follow(cut.control, cut.now, self._last_cut_wall)
@@ -371,17 +361,17 @@ class Line:
 
         Raises `Fenced` or `TransactionFailed`.
         """
-        self.transactions.commit(self._staged, self.spec.changelog, self._staged_rows)
+        staged = self._staged
+        self.transactions.commit(staged.outputs, self.spec.changelog, staged.rows)
         reach(self.spec.role, "after_commit")
-        entries = self._staged_entries
-        self.store.committed(entries[-1].number)
-        self._staged, self._staged_rows, self._staged_entries = [], {}, []
+        self.store.committed(staged.entries[-1].number)
+        self._to_begin, self._staged = staged.effects, Staged()
         self.committed = self.entry
-        return entries
+        return staged.entries
 
     def settled(self) -> None:
         """After `commit`, in the event loop: begin what the cuts asked for, and let the next one be made."""
-        effects, self._staged_effects = self._staged_effects, []
+        effects, self._to_begin = self._to_begin, []
         if self.spec.effects is not None:
             self.spec.effects.begin(self.partition, effects, self._made_at)
         if self.in_flight is not None:

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 @pytest.fixture
 def often(case: Case) -> Iterator[Case]:
     """A case whose workers take snapshots all the time."""
-    case.stack.environment["OPPORTUNE_SNAPSHOT_EVERY"] = "200 ms"
+    case.stack.environment["OPPORTUNE_SNAPSHOT_EVERY"] = "0.2 s"
     yield case
 
 

@@ -52,7 +52,7 @@ def test_two_workers_are_replaced_one_after_the_other_by_the_next_version(
     case: Case, seed: int, request: pytest.FixtureRequest
 ) -> None:
     stack = case.stack
-    stack.environment["OPPORTUNE_SNAPSHOT_EVERY"] = "500 ms"
+    stack.environment["OPPORTUNE_SNAPSHOT_EVERY"] = "0.5 s"
     first, second = stack.start_worker(), stack.start_worker()
     with Traffic.of(stack, seed):
         for worker in (first, second):

@@ -1,5 +1,6 @@
 """Recorded child processes, records, locks and ports of embedded servers."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -267,3 +268,12 @@ def test_only_who_listens_at_a_port_is_said_to(start: Start, tmp_path: Path) -> 
     assert not listens(other, port)
     stop(listening, patience=30.0)
     assert not listens(listening, port)
+
+
+def test_a_child_holds_no_lock_that_a_shell_left_open(start: Start, tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        start(FOREVER)
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
