@@ -8,6 +8,7 @@ and consent before. What the others leave out is said in `benchmarks.decide_refe
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ from rich.console import Console
 from benchmarks import results, rig
 from benchmarks.decide_events import Crowd, Record, Skew
 from benchmarks.decide_feed import Feed, load
+from benchmarks.decide_progress import Committed
 from benchmarks.decide_reference import POLICY, TOPICS
 from benchmarks.peers import installed
 from benchmarks.results import Result, Run
@@ -141,26 +143,24 @@ def measure(
     bench.create(topics.TOPICS)
     load(bench.client, known)
     launch = peer.prepare(bench, group)
-    asked = [bench.committed(launch.group, topic) for topic in TOPICS]
-    learnt = bench.committed(launch.group, topics.CONSENT.name)
     ends = bench.ends(topics.CONSENT.name)
     latest = [_NOT_YET]
+    with ExitStack() as ending:
+        done = ending.enter_context(Committed(bench.client, launch.group, TOPICS))
+        learnt = ending.enter_context(Committed(bench.client, launch.group, [topics.CONSENT.name]))
 
-    def progress() -> list[int]:
-        done = [sum(each) for each in zip(*(ask() for ask in asked), strict=True)]
-        if latest[0] != _NOT_YET or all(a >= b for a, b in zip(learnt(), ends, strict=True)):
-            latest[0] = sum(done)
-        return done
+        def progress() -> list[int]:
+            found = done()
+            if latest[0] != _NOT_YET or all(a >= b for a, b in zip(learnt(), ends, strict=True)):
+                latest[0] = sum(found)
+            return found
 
-    helpers = [bench.start(launch)[0] for _ in range(peer.workers - 1)]
-    try:
-        with Feed(bench.client, behaviour, lambda: latest[0], peer.lead) as feed:
-            one = bench.measure(launch, progress, _NEVER, seconds)
-            if feed.dry:
-                raise PeerFailed(f"{peer.name} has done all {len(behaviour):,} events; load more")
-    finally:
-        for helper in helpers:
-            rig.stop(helper)
+        for _ in range(peer.workers - 1):
+            ending.callback(rig.stop, bench.start(launch)[0])
+        feed = ending.enter_context(Feed(bench.client, behaviour, lambda: latest[0], peer.lead))
+        one = bench.measure(launch, progress, _NEVER, seconds)
+        if feed.dry:
+            raise PeerFailed(f"{peer.name} has done all {len(behaviour):,} events; load more")
     return one
 
 

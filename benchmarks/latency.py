@@ -7,10 +7,11 @@ leave in the same transaction as the audit record.
 """
 
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Final
 
 import numpy as np
@@ -21,9 +22,10 @@ from rich.table import Table
 from benchmarks import decide, results, rig
 from benchmarks.decide_events import Crowd, Record
 from benchmarks.decide_feed import load, producer
+from benchmarks.decide_progress import Committed
 from benchmarks.rig import Bench, PeerFailed
 from schemas import codec, topics
-from streams.engine.kafka import read_batches
+from streams.engine.kafka import Client, read_batches
 
 SHARES: Final = (0.3, 0.6, 0.9)
 _EVENTS: Final = 2_500_000
@@ -47,17 +49,45 @@ class Latency:
     most: float
 
 
-class _Reader(threading.Thread):
-    """Reads audit records as they become readable, and notes when (UTC s)."""
+class _Reader:
+    """A process that reads audit records as they become readable, and notes when (UTC s).
 
-    def __init__(self, bench: Bench) -> None:
-        super().__init__(name="reader")
-        self._consumer = bench.client.follower()
-        self._consumer.assign([TopicPartition(topics.AUDIT.name, p, 0) for p in range(rig.PARTITIONS)])
-        self._ended = threading.Event()
-        self.found: list[tuple[float, bytes]] = []
+    A process: beside the producer's loop, a thread would wait for the interpreter, and measure that.
+    """
 
-    def run(self) -> None:
+    def __init__(self, client: Client) -> None:
+        context = get_context("spawn")  # librdkafka does not survive a fork
+        self._ours, theirs = context.Pipe()
+        self._process = context.Process(target=_read, args=(client, theirs), daemon=True)
+        self._process.start()
+        self._ours.recv()  # it reads
+
+    def found(self) -> list[tuple[float, bytes]]:
+        """End it when nothing has come for a while; every record's moment and value."""
+        self._ours.send(None)
+        found: list[tuple[float, bytes]] = self._ours.recv()
+        self._process.join()
+        return found
+
+
+def _read(client: Client, theirs: Connection) -> None:
+    consumer = client.follower()
+    consumer.assign([TopicPartition(topics.AUDIT.name, p, 0) for p in range(rig.PARTITIONS)])
+    found: list[tuple[float, bytes]] = []
+    theirs.send(None)
+    latest, ending = time.time(), False
+    while not ending or time.time() - latest < _QUIET_S:
+        message = consumer.poll(0.1)
+        if message is not None and message.error() is None:
+            latest = time.time()
+            found.append((latest, bytes(message.value() or b"")))
+        elif not ending:
+            ending = theirs.poll()
+    consumer.close()
+    theirs.send(found)
+
+
+def run(self) -> None:
         while not self._ended.is_set():
             message = self._consumer.poll(0.1)
             if message is not None and message.error() is None:
@@ -118,17 +148,16 @@ def _at(
     child, log = bench.start(launch)
     try:
         _await_known(bench, launch.group)
-        reader = _Reader(bench)
-        reader.start()
+        reader = _Reader(bench.client)
         started = _offer(bench, behaviour, rate, seconds)
-        reader.end()
+        found = reader.found()
         if child.poll() is not None:
             raise PeerFailed(f"the worker ended\n{log.read_text(errors='replace')[-4000:]}")
     finally:
         rig.stop(child)
     since = started + _SETTLE_S
     appended = {place: at for place, at in _appended(bench) if at >= since}
-    causes = ((at, _purchase(value)) for at, value in reader.found)
+    causes = ((at, _purchase(value)) for at, value in found)
     waits = np.array([(at - appended[place]) * 1000 for at, place in causes if place in appended])
     if len(waits) < len(appended):
         raise PeerFailed(f"{len(appended)} purchases, {len(waits)} decisions of them")
@@ -137,12 +166,13 @@ def _at(
 
 
 def _await_known(bench: Bench, group: str) -> None:
-    progress, ends = bench.committed(group, topics.CONSENT.name), bench.ends(topics.CONSENT.name)
+    ends = bench.ends(topics.CONSENT.name)
     deadline = time.monotonic() + _PATIENCE_S
-    while any(done < end for done, end in zip(progress(), ends, strict=True)):
-        if time.monotonic() > deadline:
-            raise PeerFailed("the worker did not learn who everybody is in time")
-        time.sleep(0.2)
+    with Committed(bench.client, group, [topics.CONSENT.name]) as learnt:
+        while any(done < end for done, end in zip(learnt(), ends, strict=True)):
+            if time.monotonic() > deadline:
+                raise PeerFailed("the worker did not learn who everybody is in time")
+            time.sleep(0.2)
 
 
 def _offer(bench: Bench, behaviour: Sequence[Record], rate: float, seconds: float) -> float:

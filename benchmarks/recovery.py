@@ -115,7 +115,9 @@ def take_over(spec: Spec) -> Taken:
     """Take over every partition, a few at once as a worker does it."""
     began = time.perf_counter()
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        taken = threads.map(lambda p: Line.take_over(spec, p, None, Control()), range(rig.PARTITIONS))
+        taken = threads.map(
+            lambda p: Line.take_over(spec, p, None, Control(), lambda: None), range(rig.PARTITIONS)
+        )
         keys = sum(len(line.store) for line in taken)
     return Taken(keys, time.perf_counter() - began)
 

@@ -68,6 +68,3 @@ class Counting:
     def standing(self, rows: np.ndarray) -> dict[str, int]:
         """Nothing waits."""
         return {"pending": 0}
-
-    def check(self, rows: np.ndarray) -> None:
-        """Every row is of this program."""

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from schemas.layouts import Layouts, NewerRow
+from schemas.layouts import Layouts
 from schemas.profile import DAY_MS
 
 ROW_VERSION: Final = 1
@@ -52,12 +52,3 @@ def empty(count: int) -> np.ndarray:
     rows = np.zeros(count, DISPATCH)
     rows["version"] = ROW_VERSION
     return rows
-
-
-def check_version(rows: np.ndarray) -> None:
-    """Raise `NewerRow` if any row's version is above this program's."""
-    newest = int(rows["version"].max(initial=0))
-    if newest > ROW_VERSION:
-        raise NewerRow(
-            f"a dispatch has version {newest}, this program knows {ROW_VERSION}; deploy the newer program"
-        )

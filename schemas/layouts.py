@@ -53,6 +53,12 @@ class Layouts:
         """Layout of this program's version."""
         return self.versions[-1]
 
+    def check(self, value: bytes) -> None:
+        """Raise `NewerRow` or `NoRow` if a value cannot be read."""
+        size = self.of(value[0] if value else 0).itemsize
+        if len(value) != size:
+            raise NoRow(f"{len(value)} bytes where {self.what} of version {value[0]} has {size}")
+
     def read(self, values: Sequence[bytes]) -> np.ndarray:
         """Rows of stored values, (n,) of this program's layout, not to be written to.
 

@@ -118,12 +118,3 @@ def empty(count: int) -> np.ndarray:
     rows = np.zeros(count, ROW)
     rows["version"] = ROW_VERSION
     return rows
-
-
-def check_version(rows: np.ndarray) -> None:
-    """Raise `NewerRow` if any row's version is above this program's."""
-    newest = int(rows["version"].max(initial=0))
-    if newest > ROW_VERSION:
-        raise NewerRow(
-            f"a row has version {newest}, this program knows {ROW_VERSION}; deploy the newer program"
-        )

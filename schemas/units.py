@@ -19,10 +19,11 @@ class Milliseconds(int):
         if isinstance(text, int) and not isinstance(text, bool):
             return cls(text)
         match = _TEXT.fullmatch(str(text).lower())
-        unit = match and _NAMES.get(match[2].removesuffix("s"), match[2])
+        name = match[2] if match else ""
+        unit = name if name in _UNITS else _NAMES.get(name.removesuffix("s"), name)
         if match is None or unit not in _UNITS:
             raise ValueError(f'{text!r} is not a duration; write for example "16 h", "3 days" or "90 s"')
-        return cls(round(float(match[1]) * _UNITS[str(unit)]))
+        return cls(round(float(match[1]) * _UNITS[unit]))
 
     def __str__(self) -> str:
         """Print in the largest unit that divides it."""

@@ -12,7 +12,7 @@ from models.segments import Segments
 from models.sendtime import HourOfWeekProfile
 from schemas import codec, topics
 from schemas.policy import Policy
-from schemas.profile import Slot, check_version, empty
+from schemas.profile import Slot, empty
 from streams.agents import intake, letters
 from streams.agents.intake import Taken
 from streams.engine.control import Control
@@ -78,10 +78,6 @@ class Decider:
     def standing(self, rows: np.ndarray) -> dict[str, int]:
         """How many sends wait in the rows."""
         return {"pending": _waiting(rows)}
-
-    def check(self, rows: np.ndarray) -> None:
-        """Raise `NewerRow` if a newer program wrote any."""
-        check_version(rows)
 
     def _place(
         self, taken: Taken, cut: Cut, table: Store

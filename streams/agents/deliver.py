@@ -13,7 +13,7 @@ from models import deliver
 from models.deliver import Delivering, Result
 from schemas import codec, topics
 from schemas.codec import MalformedRecord, UnknownSchema
-from schemas.dispatch import State, check_version, empty
+from schemas.dispatch import State, empty
 from schemas.policy import Lanes, Policy
 from schemas.reasons import DeadLetterReason
 from streams.agents import letters
@@ -113,10 +113,6 @@ class Deliverer:
     def standing(self, rows: np.ndarray) -> dict[str, int]:
         """How many messages wait, and how many are claimed."""
         return deliver.standing(rows)
-
-    def check(self, rows: np.ndarray) -> None:
-        """Raise `NewerRow` if a newer program wrote any."""
-        check_version(rows)
 
     def _gather(self, cut: Cut, table: Store, keys: list[bytes]) -> Delivering:
         """The dispatches of these keys, known or not."""

@@ -133,7 +133,8 @@ class CutConsumer(driver.Consumer):
                     return
                 kept = self._kept.pop(partition, None)
                 control = self.control.poll()
-                line = await asyncio.to_thread(Line.take_over, self.spec, partition, kept, control)
+                step = cast(Any, self.app).signs.recovering  # of `CutApp`
+                line = await asyncio.to_thread(Line.take_over, self.spec, partition, kept, control, step)
             if assignment == self._assignments:
                 line.reading = self.feed.begin(partition, line.next_offsets)
                 reach(self.spec.role, "after_seek")

@@ -92,10 +92,6 @@ class Handler(Protocol):
         """Counts of rows that the journal carries on from cut to cut, such as the sends that wait."""
         ...
 
-    def check(self, rows: np.ndarray) -> None:
-        """Raise if any row was written by a newer program."""
-        ...
-
 
 _UPTIME_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 

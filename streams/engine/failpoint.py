@@ -39,6 +39,11 @@ RECORD_POINTS: Final = (
     "after_insert",  # ClickHouse has a block of it
     "before_commit",  # ClickHouse has all of it
 )
+# Of the thread that writes snapshots: snapshot.x
+SNAPSHOT_POINTS: Final = (
+    "mid_write",  # half of a file is written
+    "before_rename",  # all of it is, under a name that nobody reads
+)
 
 
 class BadFailpoint(ValueError):

@@ -103,8 +103,10 @@ class Line:
         self._to_begin: list[Any] = []  # effects of what has committed
 
     @classmethod
-    def take_over(cls, spec: Spec, partition: int, kept: "Line | None", control: Control) -> "Line":
-        """Fence the former owner, find the last cut, keep or recover the rows.
+    def take_over(
+        cls, spec: Spec, partition: int, kept: "Line | None", control: Control, step: Callable[[], None]
+    ) -> "Line":
+        """Fence the former owner, find the last cut, keep or recover the rows; `step` as in `recover`.
 
         Raises `Fenced`, `TransactionFailed`, `KafkaUnavailable`, `ChangelogDamaged`, `ChangelogLost`,
         `JournalLost` or `OffsetOutOfRange`; the worker ends then.
@@ -124,7 +126,7 @@ class Line:
                 store = snapshot.store if snapshot else spec.new_store()
                 start = snapshot.changelog_offset if snapshot else OFFSET_BEGINNING
                 read = recovery.reader(spec.layouts, store.dtype)
-                applied = recovery.recover(consumer, spec.changelog, partition, start, store, read)
+                applied = recovery.recover(consumer, spec.changelog, partition, start, store, read, step)
             if entry is None and len(store):
                 raise JournalLost(spec.journal, partition, len(store))
             if entry is not None and not entry.agrees(len(store)):

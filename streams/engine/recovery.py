@@ -31,16 +31,23 @@ def reader(layouts: Layouts | None, dtype: np.dtype) -> Reader:
 
 
 def recover(
-    consumer: Consumer, changelog: str, partition: int, start: int, store: Store, read: Reader
+    consumer: Consumer,
+    changelog: str,
+    partition: int,
+    start: int,
+    store: Store,
+    read: Reader,
+    step: Callable[[], None],
 ) -> int:
     """Apply every committed changelog record of a partition from `start` on to a store; returns how many.
 
     A start before the changelog's first offset is its first: compaction leaves every key's last value.
+    `step` is called after each batch, so that a watchdog sees a long recovery get on.
 
     Raises
     ------
     ChangelogDamaged
-        A value is no row.
+        A value is no row, or the changelog ends before `start`.
     NewerRow
         A newer program has written.
     KafkaUnavailable
@@ -48,7 +55,13 @@ def recover(
     """
     applied = 0
     if start >= 0:
-        start = max(start, bounds(consumer, changelog, partition)[0])
+        low, end = bounds(consumer, changelog, partition)
+        if start > end:
+            raise ChangelogDamaged(
+                f"{changelog}/{partition} ends at {end}, and a snapshot had read it to {start}: records were "
+                "lost; restore the topic from a backup, or begin with empty topics"
+            )
+        start = max(start, low)
     for batch in read_batches(consumer, changelog, partition, start):
         latest: dict[bytes, bytes | None] = {}
         for message in batch:
@@ -65,4 +78,5 @@ def recover(
             raise ChangelogDamaged(f"{changelog}/{partition} offsets {first} to {last}: {error}") from error
         store.put_many(list(written), rows, np.full(len(rows), NEVER, np.int64))
         applied += len(batch)
+        step()
     return applied

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from schemas import codec
-from schemas.dispatch import DISPATCH, State, check_version
+from schemas.dispatch import LAYOUTS, State
 from schemas.policy import Lane, Lanes
 from streams.explain import Record
 from streams.figures.times import DAY_MS, HOUR_MS
@@ -128,8 +128,7 @@ class Deliveries:
 
     def table(self, rows: Mapping[bytes, bytes]) -> None:
         """Take in DELIVER's table, its rows by key. Raises `NewerRow` if a newer program wrote any."""
-        found = np.frombuffer(b"".join(rows.values()), DISPATCH)
-        check_version(found)
+        found = LAYOUTS.read(list(rows.values()))
         claimed = (found["state"] == State.CLAIMED).tolist()
         self._claimed = {key.decode() for key, is_claimed in zip(rows, claimed, strict=True) if is_claimed}
 

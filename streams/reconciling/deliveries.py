@@ -5,11 +5,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy as np
-
 from schemas import codec, topics
 from schemas.codec import MalformedRecord
-from schemas.dispatch import DISPATCH, KEPT_MS, State, check_version
+from schemas.dispatch import KEPT_MS, LAYOUTS, State
 from streams.engine.journal import Entry
 from streams.engine.kafka import Record
 from streams.reading import Part
@@ -83,9 +81,7 @@ class Deliveries:
         if record.value is None:
             self.rows.pop(dispatch, None)
             return
-        rows = np.frombuffer(record.value, DISPATCH)
-        check_version(rows)
-        row = rows[0]
+        row = LAYOUTS.read([record.value])[0]
         self.rows[dispatch] = Row(
             State(int(row["state"])), int(row["attempts"]), part.partition, row["campaign"].decode()
         )

@@ -7,19 +7,19 @@ import numpy as np
 from confluent_kafka import Message
 
 from models.features import FEATURES
+from schemas.layouts import NoRow
 from schemas.profile import (
     DAYS,
     HOUR_MS,
     HOURS,
     KINDS,
+    LAYOUTS,
     MAX_SEGMENTS,
     PURPOSES,
-    ROW,
     SATURATED,
     Consent,
     Slot,
     Suppression,
-    check_version,
     empty,
 )
 from schemas.reasons import DeadLetterReason
@@ -50,16 +50,20 @@ def columns_of(
     bad = []
     for message in messages:
         key, value = bytes_of(message.key()), bytes_of(message.value())
-        if key is None or (value is not None and len(value) != ROW.itemsize):
-            error = f"no row of {ROW.itemsize} bytes with a key; only DECIDE writes here"
-            bad.append(Unrecorded(message, DeadLetterReason.MALFORMED, error))
+        try:
+            if key is None:
+                raise NoRow("no key")
+            if value is not None:
+                LAYOUTS.check(value)
+        except NoRow as error:
+            why = f"{error}; only DECIDE writes here"
+            bad.append(Unrecorded(message, DeadLetterReason.MALFORMED, why))
         else:
             latest[key] = message
     kept = list(latest.values())
     values = [bytes_of(message.value()) for message in kept]
     nothing = empty(1).tobytes()  # stands for a tombstone
-    rows = np.frombuffer(b"".join(nothing if value is None else value for value in values), ROW)
-    check_version(rows)
+    rows = LAYOUTS.read([nothing if value is None else value for value in values])
     columns = _columns(rows, segments)
     columns["recipient_id"] = [key.decode(errors="replace") for key in latest]
     columns["is_deleted"] = [int(value is None) for value in values]

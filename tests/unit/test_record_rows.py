@@ -243,7 +243,7 @@ def test_segments_consent_and_times_are_told_by_name() -> None:
 
 
 def test_a_value_that_is_no_row_is_told_of_and_a_newer_row_stops_the_recorder() -> None:
-    batch = _profiles((b"a", b"short"), (b"b", empty(1).tobytes()))
+    batch = _profiles((b"a", b"\x01short"), (b"b", empty(1).tobytes()))
     blocks, unrecorded = rows_of(batch, {})
     assert [list(block.offsets) for block in blocks] == [[1]]
     assert [(each.message.offset(), each.reason) for each in unrecorded] == [(0, "malformed")]
