@@ -17,9 +17,9 @@ from rich.console import Console
 from benchmarks import results, rig
 from benchmarks.decide_events import Crowd, Record, Skew
 from benchmarks.decide_feed import Feed, load
-from benchmarks.decide_progress import Committed
 from benchmarks.decide_reference import POLICY, TOPICS
 from benchmarks.peers import installed
+from benchmarks.progress import Committed
 from benchmarks.results import Result, Run
 from benchmarks.rig import Bench, Launch, PeerFailed
 from schemas import topics
@@ -146,8 +146,10 @@ def measure(
     ends = bench.ends(topics.CONSENT.name)
     latest = [_NOT_YET]
     with ExitStack() as ending:
-        done = ending.enter_context(Committed(bench.client, launch.group, TOPICS))
-        learnt = ending.enter_context(Committed(bench.client, launch.group, [topics.CONSENT.name]))
+        done = ending.enter_context(Committed(bench.client, launch.group, TOPICS, rig.PARTITIONS))
+        learnt = ending.enter_context(
+            Committed(bench.client, launch.group, [topics.CONSENT.name], rig.PARTITIONS)
+        )
 
         def progress() -> list[int]:
             found = done()

@@ -24,11 +24,11 @@ class FeedFailed(RuntimeError):
     """A record could not be produced."""
 
 
-def producer(client: Client, linger_ms: int = 20) -> Producer:
+def producer(client: Client) -> Producer:
     """A producer of large lz4 batches."""
     return Producer(
         client.config(
-            linger_ms=linger_ms,
+            linger_ms=20,
             compression_type="lz4",
             batch_num_messages=20_000,
             batch_size=262_144,

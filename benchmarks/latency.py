@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks import decide, results, rig
 from benchmarks.decide_events import Crowd, Record
 from benchmarks.decide_feed import load, producer
-from benchmarks.decide_progress import Committed
+from benchmarks.progress import Committed
 from benchmarks.rig import Bench, PeerFailed
 from schemas import codec, topics
 from streams.engine.kafka import Client, read_batches
@@ -87,25 +87,6 @@ def _read(client: Client, theirs: Connection) -> None:
     theirs.send(found)
 
 
-def run(self) -> None:
-        while not self._ended.is_set():
-            message = self._consumer.poll(0.1)
-            if message is not None and message.error() is None:
-                self.found.append((time.time(), bytes(message.value() or b"")))
-        self._consumer.close()
-
-    def end(self) -> None:
-        """Read until nothing comes any more."""
-        deadline = time.monotonic() + _PATIENCE_S
-        while time.monotonic() < deadline:
-            before = len(self.found)
-            time.sleep(_QUIET_S)
-            if len(self.found) == before:
-                break
-        self._ended.set()
-        self.join()
-
-
 def run(capacity: float = 0.0, seconds: float = 20.0) -> None:
     """Measure capacity, unless it is given, and the latency at each share of it."""
     console = Console(stderr=True)
@@ -168,7 +149,7 @@ def _at(
 def _await_known(bench: Bench, group: str) -> None:
     ends = bench.ends(topics.CONSENT.name)
     deadline = time.monotonic() + _PATIENCE_S
-    with Committed(bench.client, group, [topics.CONSENT.name]) as learnt:
+    with Committed(bench.client, group, [topics.CONSENT.name], rig.PARTITIONS) as learnt:
         while any(done < end for done, end in zip(learnt(), ends, strict=True)):
             if time.monotonic() > deadline:
                 raise PeerFailed("the worker did not learn who everybody is in time")
@@ -177,7 +158,7 @@ def _await_known(bench: Bench, group: str) -> None:
 
 def _offer(bench: Bench, behaviour: Sequence[Record], rate: float, seconds: float) -> float:
     """Produce at a rate for so many seconds; returns when it began, UTC s."""
-    offering = producer(bench.client, linger_ms=1)
+    offering = producer(bench.client)
     began, sent = time.time(), 0
     last = min(len(behaviour), int(rate * seconds))
     while sent < last:

@@ -28,7 +28,7 @@ from benchmarks.rig import Bench
 from benchmarks.stages import POLICY, cuts
 from schemas import policy, topics
 from schemas.profile import LAYOUTS, ROW
-from streams import worker
+from streams import logs, worker
 from streams.agents.decide import APP, Decider
 from streams.engine import snapshot_file
 from streams.engine.control import Control
@@ -58,6 +58,7 @@ class Taken:
 def run(keys: int = _KEYS) -> None:
     """Take over `keys` recipients from the changelog and from snapshots; weigh them in memory."""
     console = Console()
+    logs.configure("warning")  # each take-over says so
     with rig.running() as bench:
         bench.create(topics.TOPICS)
         names, rows = recipients(keys), real_rows()

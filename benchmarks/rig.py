@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import psutil
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from benchmarks.progress import Committed
 from benchmarks.results import Run
 from infra.embedded import KafkaServer
 from schemas.settings import Settings
@@ -132,17 +133,7 @@ class Bench:
 
     def committed(self, group: str, topic: str) -> Progress:
         """What a group has committed of a topic that begins at offset 0 and holds no transactions."""
-        places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
-
-        def progress() -> list[int]:
-            asked = ConsumerGroupTopicPartitions(group, places)
-            try:
-                found = self.admin.list_consumer_group_offsets([asked], require_stable=False)[group].result()
-            except KafkaException:
-                return [0] * PARTITIONS  # the group is not there yet
-            return [max(0, place.offset) for place in found.topic_partitions or ()]
-
-        return progress
+        return Committed(self.client, group, [topic], PARTITIONS)
 
     def latest(self, changelog: str, partition: int) -> dict[bytes, bytes]:
         """Last committed value of every key in one partition of a changelog."""

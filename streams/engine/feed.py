@@ -23,10 +23,10 @@ _AT_ONCE: Final = 2000
 _PARTITION_FETCH_BYTES: Final = 512 * 1024
 _FETCH_BYTES: Final = 8 * 1024 * 1024
 _QUEUED_KBYTES: Final = 32 * 1024
-# A partition that is let go on waits for the fetch under way, so that is short.
-_FETCH_WAIT_MS: Final = 50
-# By default librdkafka waits a second after its queue was full, and so would the lines.
-_QUEUE_BACKOFF_MS: Final = 5
+# Small fetches cost the broker more than what is in them. A record waits for company, a partition that is let
+# go on for the fetch under way, but never for longer than this.
+_FETCH_WAIT_MS: Final = 20
+_FETCH_MIN_BYTES: Final = 20_000
 _LOST: Final = (
     KafkaError._AUTO_OFFSET_RESET,
     KafkaError.OFFSET_OUT_OF_RANGE,
@@ -132,7 +132,7 @@ class Feed:
             fetch_message_max_bytes=_PARTITION_FETCH_BYTES,
             fetch_max_bytes=_FETCH_BYTES,
             fetch_wait_max_ms=_FETCH_WAIT_MS,
-            fetch_queue_backoff_ms=_QUEUE_BACKOFF_MS,
+            fetch_min_bytes=_FETCH_MIN_BYTES,
             queued_max_messages_kbytes=_QUEUED_KBYTES,
         )
         try:
