@@ -19,7 +19,7 @@ class Batch(Sequence[Record]):
     no record has any.
     """
 
-    __slots__ = ("headers", "keys", "offsets", "timestamps", "values")
+    __slots__ = ("_size", "headers", "keys", "offsets", "timestamps", "values")
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class Batch(Sequence[Record]):
     ) -> None:
         self.offsets, self.timestamps = offsets, timestamps
         self.keys, self.values, self.headers = keys, values, headers
+        self._size: int | None = None
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> "Batch":
@@ -116,7 +117,9 @@ class Batch(Sequence[Record]):
     @property
     def size(self) -> int:
         """Bytes of keys and values."""
-        return sum(map(len, filter(None, self.keys))) + sum(map(len, filter(None, self.values)))
+        if self._size is None:
+            self._size = sum(map(len, filter(None, [*self.keys, *self.values])))
+        return self._size
 
 
 NOTHING: Final = Batch(np.empty(0, np.int64), np.empty(0, np.int64), [], [], None)

@@ -104,8 +104,8 @@ class CutConsumer(driver.Consumer):
         # A cut that is made and not yet handled finds no line any more, and nothing of it is visible.
         self._assignments += 1
         lines, self.lines = self.lines, {}
-        await self._settle(lines)
         self.feed.end(lines)
+        await self._settle(lines)
         for partition, line in lines.items():
             line.close()
             if line.clean and not line.fenced:
@@ -155,6 +155,7 @@ class CutConsumer(driver.Consumer):
     async def wait_empty(self) -> None:
         """Finish what is in flight and make no new cut: Faust asks for it before it stops."""
         lines, self.lines = self.lines, {}
+        self.feed.end(lines)
         await self._settle(lines)
 
     async def _settle(self, lines: Mapping[int, Line]) -> None:

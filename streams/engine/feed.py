@@ -23,6 +23,7 @@ _AT_ONCE: Final = 2000
 _PARTITION_FETCH_BYTES: Final = 512 * 1024
 _FETCH_BYTES: Final = 8 * 1024 * 1024
 _QUEUED_KBYTES: Final = 32 * 1024
+_MOST_UNTAKEN: Final = 16 * 1024 * 1024  # bytes; more is left to librdkafka, whose queue is bounded too
 # Small fetches cost the broker more than what is in them. A record waits for company, a partition that is let
 # go on for the fetch under way, but never for longer than this.
 _FETCH_WAIT_MS: Final = 20
@@ -62,6 +63,8 @@ class Feed:
         self._asked: deque[Callable[[Consumer], None]] = deque()
         self._readings: dict[int, int] = {}  # of the feed's thread
         self._reading = 0
+        self._read_bytes = 0  # of the feed's thread
+        self._taken_bytes = 0  # of the event loop's
         self._failure: Exception | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
@@ -112,9 +115,15 @@ class Feed:
         out = []
         while self._arrived:
             out.append(self._arrived.popleft())
+            self._taken_bytes += out[-1].batch.size
         if self._failure is not None:
             raise KafkaUnavailable(f"reading the sources: {self._failure}") from self._failure
         return out
+
+    @property
+    def untaken(self) -> int:
+        """Bytes that are read and not taken."""
+        return self._read_bytes - self._taken_bytes
 
     def close(self) -> None:
         """Leave Kafka; blocks for a moment."""
@@ -139,6 +148,9 @@ class Feed:
             while not self._ending.is_set():
                 while self._asked:
                     self._asked.popleft()(consumer)
+                if self.untaken >= _MOST_UNTAKEN:  # the loop is busy, or lets nothing in while members change
+                    self._ending.wait(_POLL_S)
+                    continue
                 first = consumer.poll(_POLL_S)
                 if first is not None:
                     self._sort([first, *consumer.consume(_AT_ONCE, 0)])
@@ -157,6 +169,7 @@ class Feed:
                     self._note(message)
             elif topic is not None and partition in self._readings:
                 reading, batch = self._readings[partition], Batch.of_messages(listed)
+                self._read_bytes += batch.size
                 self._arrived.append(Arrived(topic, partition, reading, batch, None))
 
     def _note(self, message: Message) -> None:

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from streams.engine import feed as feeds
 from streams.engine.feed import Arrived, Feed
 from streams.engine.kafka import Client, KafkaUnavailable
 from tests.support import stack as stacks
@@ -140,3 +141,21 @@ def test_an_offset_that_is_not_there_is_an_error(client: Client, topic: str, fee
     feed.begin(0, {topic: 7})
     with pytest.raises(KafkaUnavailable, match="reading the sources"):
         until(feed, lambda _: False)
+
+
+def test_what_nobody_takes_is_not_read_without_end(
+    client: Client, topic: str, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "_MOST_UNTAKEN", 1000)
+    monkeypatch.setattr(feeds, "_AT_ONCE", 10)
+    written = [b"%03d" % n + bytes(97) for n in range(200)]
+    write(client, topic, 0, written)
+    feed.begin(0, {topic: 0})
+    deadline = time.monotonic() + PATIENCE_S
+    while feed.untaken < 1000:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for _ in range(20):
+        assert feed.untaken <= 1000 + 11 * 103
+        time.sleep(0.01)
+    assert values(until(feed, ended(0))) == written
