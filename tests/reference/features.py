@@ -67,4 +67,4 @@ def _ask(where: str, names: tuple[str, ...], values: tuple[Value, ...]) -> bool:
 
 @lru_cache(maxsize=1)
 def _database() -> sqlite3.Connection:
-    return sqlite3.connect(":memory:")
+    return sqlite3.connect(":memory:", check_same_thread=False)  # it holds nothing, and SQLite locks it itself
