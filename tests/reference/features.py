@@ -67,4 +67,5 @@ def _ask(where: str, names: tuple[str, ...], values: tuple[Value, ...]) -> bool:
 
 @lru_cache(maxsize=1)
 def _database() -> sqlite3.Connection:
-    return sqlite3.connect(":memory:", check_same_thread=False)  # it holds nothing, and SQLite locks it itself
+    # From any thread: it holds nothing, and SQLite itself locks.
+    return sqlite3.connect(":memory:", check_same_thread=False)
