@@ -63,11 +63,16 @@ class Ends:
     def _take(self) -> None:
         found, silent = {}, set()
         for place, future in self._asked.items():
-            if future.exception() is None:
-                found[place.topic, place.partition] = int(future.result().offset)
-            else:
+            # Of a broker that stays silent librdkafka tells no error, but an offset below 0.
+            end = -1 if future.exception() else int(future.result().offset)
+            if end < 0:
                 silent.add((place.topic, place.partition))
+            else:
+                found[place.topic, place.partition] = end
         self._asked, self._found, self._silent = {}, found, silent
+        if silent:
+            # It would ask with the leader epoch of before: FENCED_LEADER_EPOCH for minutes after an outage.
+            self._admin = None
         self._bare = {place: end for place, end in self._bare.items() if place in found}
 
     def answers(self, partition: int | None) -> bool:

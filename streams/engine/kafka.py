@@ -13,7 +13,11 @@ _TIMEOUT_S: Final = 30.0
 # `consume` waits its whole timeout unless it is full, so it is short; the end-of-partition event ends a read.
 _POLL_S: Final = 0.01
 _BATCH: Final = 10_000
-_LEADER_CHANGES: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+_LEADER_CHANGES: Final = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError._UNKNOWN_PARTITION,  # of metadata that were asked for while a broker came back
+)
 
 
 class KafkaUnavailable(RuntimeError):

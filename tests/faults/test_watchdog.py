@@ -126,9 +126,9 @@ def test_a_worker_that_kafka_keeps_waiting_lives_and_goes_on(stack: Stack) -> No
         _outlast(stack, worker)
     finally:
         os.kill(kafka, signal.SIGCONT)
+    await_ready(stack, worker)
     _click(stack)
     stacks.await_quiet(stack)
-    await_ready(stack, worker)
     _stop(worker)
 
 
