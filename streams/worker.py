@@ -116,6 +116,7 @@ def _dispatches(settings: Settings, client: Client) -> RocksPlace:
         dispatch.LAYOUTS,
         is_live,
         settings.state_dir / "tables" / deliver.APP,
+        topics.TOMBSTONES_KEPT_MS // 2,
     )
 
 

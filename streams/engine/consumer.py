@@ -107,11 +107,19 @@ class CutConsumer(driver.Consumer):
         self.feed.end(lines)
         await self._settle(lines)
         for partition, line in lines.items():
+            line.released = True  # a commit that ends later than this is the journal's to tell of
             line.close()
             if line.clean and not line.fenced:
                 self._kept[partition] = line
         self._fenced_since.clear()
         await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Let go of the rows where nothing is assigned: Faust does not ask for a seek then."""
+        if not assigned:
+            self._sought = self._assignments
+            self._kept.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
         """Take over the assigned partition numbers; each goes live as soon as its line stands."""
@@ -142,7 +150,9 @@ class CutConsumer(driver.Consumer):
                 self._fenced_since.pop(partition, None)
             elif self._sought < self._assignments:
                 self._kept[partition] = line  # the partition may stay; the coming assignment tells
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # as in `handle`
             if assignment == self._assignments:
                 end_worker(error)
             _log.info(events.LINE_DROPPED, partition=partition, error=str(error))
@@ -169,7 +179,8 @@ class CutConsumer(driver.Consumer):
         """End a line's effects, and write down what became of them in a last cut."""
         try:
             if line.clean and not line.fenced:
-                if line.in_flight is not None:  # made and never handled: what came back is in it
+                # Made and never handled: what came back is in it. One that has just committed is no such cut.
+                if line.in_flight is not None and line.in_flight.number > line.number:
                     await self._finish_now(line, line.in_flight)
                 line.drain()
                 await effects.drain(line.partition, _EFFECTS_DRAIN_S)
@@ -317,7 +328,9 @@ class CutConsumer(driver.Consumer):
             if self.lines.get(line.partition) is line:
                 self._fenced_since[line.partition] = time.monotonic()
             _log.warning(events.LINE_FENCED, partition=line.partition, cut=line.number)
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # as in `handle`
             if self.lines.get(line.partition) is line:
                 end_worker(error)
             # The partition was lost meanwhile: its journal knows whether this was committed.

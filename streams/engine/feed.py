@@ -28,8 +28,14 @@ _MOST_UNTAKEN: Final = 16 * 1024 * 1024  # bytes; more is left to librdkafka, wh
 # go on for the fetch under way, but never for longer than this.
 _FETCH_WAIT_MS: Final = 20
 _FETCH_MIN_BYTES: Final = 20_000
+# Records are not there any more, may not be read, or librdkafka would pass over what it cannot read.
 _LOST: Final = (
     KafkaError._AUTO_OFFSET_RESET,
+    KafkaError._BAD_MSG,
+    KafkaError._BAD_COMPRESSION,
+    KafkaError._NOT_IMPLEMENTED,
+    KafkaError.INVALID_MSG,
+    KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.OFFSET_OUT_OF_RANGE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,

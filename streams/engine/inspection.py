@@ -80,6 +80,8 @@ class Inspection:
         elif any(buffers.values()) and not self._told_by_plan():
             held = sum(map(len, buffers.values()))
             yield Wait(line.partition, f"a cut of the {held} records that it holds", line.number)
+        if line.cold:
+            yield Wait(line.partition, "to learn what its topics hold", (len(line.cold), line.number))
         for topic in self._consumer.spec.sources:
             if topic in line.held:
                 continue  # it takes no more until a cut is made

@@ -71,6 +71,7 @@ class Client:
                 enable_auto_commit=False,
                 isolation_level="read_committed",
                 auto_offset_reset="error",
+                check_crcs=True,
                 # By default librdkafka waits a second when its queue was full: a table came at 10,000 rows/s.
                 fetch_queue_backoff_ms=5,
                 **{"queued_max_messages_kbytes": 16_384, **more},

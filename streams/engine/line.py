@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import structlog
-from confluent_kafka import OFFSET_BEGINNING
+from confluent_kafka import OFFSET_BEGINNING, Consumer
 
 from schemas.layouts import Layouts
 from streams import events
@@ -21,7 +21,7 @@ from streams.engine.failpoint import reach
 from streams.engine.journal import ChangelogLost, Entry, JournalLost, OffsetOutOfRange
 from streams.engine.kafka import Client, bounds
 from streams.engine.plan import PlannedCut, PlanReader
-from streams.engine.snapshot import NoSnapshots, Snapshots
+from streams.engine.snapshot import NoSnapshots, Snapshot, Snapshots
 from streams.engine.staged import Staged
 from streams.engine.store import Store
 from streams.engine.transaction import Transactions
@@ -33,6 +33,7 @@ _GROUPED_CUTS: Final = 16
 _GROUPED_RECORDS: Final = 4000
 _FEEDBACK_EVERY_MS: Final = 100  # of wall clock: cuts made only for what effects give; more would cost more
 _FULL_BYTES: Final = 8 * 1024 * 1024  # of one topic, waiting for a cut
+_NO_SNAPSHOT: Final = -1  # no cut has such a number
 _NO_SLOTS: Final = np.empty(0, np.int64)
 _IDLE_EVERY_MS: Final = 6 * 3600 * 1000  # so that the journal never empties and the transactional id lives
 
@@ -122,11 +123,10 @@ class Line:
             if kept is not None and kept.number == number:
                 store, applied = kept.store, 0
             else:
-                snapshot = spec.snapshots.newest(partition, at_most=number)
-                store = snapshot.store if snapshot else spec.new_store()
-                start = snapshot.changelog_offset if snapshot else OFFSET_BEGINNING
-                read = recovery.reader(spec.layouts, store.dtype)
-                applied = recovery.recover(consumer, spec.changelog, partition, start, store, read, step)
+                store, applied, snapshot = cls._table(spec, consumer, partition, number, step)
+                if snapshot and entry and not entry.agrees(len(store)):
+                    # What was on disk misled; the changelog is the table.
+                    store, applied, snapshot = cls._table(spec, consumer, partition, _NO_SNAPSHOT, step)
             if entry is None and len(store):
                 raise JournalLost(spec.journal, partition, len(store))
             if entry is not None and not entry.agrees(len(store)):
@@ -155,6 +155,19 @@ class Line:
             kept=store is (kept.store if kept else None),
         )
         return line
+
+    @staticmethod
+    def _table(
+        spec: Spec, consumer: Consumer, partition: int, at_most: int, step: Callable[[], None]
+    ) -> tuple[Store, int, Snapshot | None]:
+        """The rows as the changelog has them, the records read for it, and the snapshot they began from."""
+        snapshot = spec.snapshots.newest(partition, at_most)
+        step()
+        store = snapshot.store if snapshot else spec.new_store()
+        start = snapshot.changelog_offset if snapshot else OFFSET_BEGINNING
+        read = recovery.reader(spec.layouts, store.dtype)
+        applied = recovery.recover(consumer, spec.changelog, partition, start, store, read, step)
+        return store, applied, snapshot
 
     def _reindex(self, control: Control) -> None:
         """Work out anew when every row is due, and the standing counts."""

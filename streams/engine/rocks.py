@@ -45,11 +45,12 @@ class RocksFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Mark:
-    """What is on disk: of which table, as of which cut, and where the changelog goes on."""
+    """What is on disk: of which table, of which cut, where the changelog goes on; asked for at (UTC ms)."""
 
     identity: str
     number: int
     changelog_offset: int
+    asked_at: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,13 @@ class RocksStore:
         self._is_live, self._changelog_end = is_live, changelog_end
         self._written: dict[bytes, _Entry | None] = {}  # by the cut under way; None: deleted
         self._key_of: dict[int, bytes] = {}  # of these
+        self._closed = False
         self._db = self._asked(lambda: Rdict(str(folder), _options()))
         self._next_slot = self._first_free()
         self._count = int(_NUMBER.unpack(self._get([_COUNT])[0] or bytes(8))[0])
         self._recovering = True
         # As of now, whatever was written before it will be read by the recovery that follows.
-        self._offset, self._asked_at = changelog_end(), time.monotonic()
+        self._ask()
 
     @property
     def mark(self) -> Mark | None:
@@ -188,15 +190,19 @@ class RocksStore:
     def committed(self, number: int) -> None:
         """See `Store.committed`."""
         self._recovering = False
-        self._flush(Mark(self._identity, number, self._offset))
+        self._flush(Mark(self._identity, number, self._offset, self._offset_at))
         if time.monotonic() - self._asked_at > _ASK_EVERY_S:
             # For the next time: that its cut commits proves that nobody else had written by now.
-            self._asked_at = time.monotonic()
             with suppress(KafkaUnavailable):  # the cut has committed; an older offset will do
-                self._offset = self._changelog_end()
+                self._ask()
+
+    def _ask(self) -> None:
+        self._asked_at, at = time.monotonic(), time.time_ns() // 1_000_000
+        self._offset, self._offset_at = self._changelog_end(), at
 
     def close(self) -> None:
         """Let go of the folder."""
+        self._closed = True
         self._db.close()
 
     # What the cut under way has written goes before what is on disk
@@ -283,7 +289,8 @@ class RocksStore:
         try:
             return question()
         except Exception as error:  # rocksdict knows no other
-            if "LOCK" not in str(error):
+            # Neither is damage: another process has the folder, or this store was closed under a late commit.
+            if "LOCK" not in str(error) and not self._closed:
                 (self._folder / DAMAGED).touch()
             raise RocksFailed(f"{self._folder}: {error}; the next start builds it anew") from error
 

@@ -17,7 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING
 from schemas.layouts import Layouts
 from streams import events
 from streams.engine.kafka import Client, bounds
-from streams.engine.rocks import DAMAGED, RocksFailed, RocksStore
+from streams.engine.rocks import DAMAGED, Mark, RocksFailed, RocksStore
 from streams.engine.snapshot import Rows, Snapshot
 from streams.engine.snapshot_file import fingerprint
 from streams.engine.store import Store
@@ -29,13 +29,14 @@ _LOCKED_S: Final = 5.0  # a worker of this machine may be about to let go of a p
 
 @dataclass(frozen=True)
 class RocksPlace:
-    """Whose tables, and where: `folder` holds one folder for each partition."""
+    """Whose tables, and where: `folder` holds one a partition, of no use when older than `oldest_ms`."""
 
     client: Client
     changelog: str
     layouts: Layouts
     is_live: Callable[[np.ndarray], np.ndarray]
     folder: Path
+    oldest_ms: int
 
 
 class RocksTables:
@@ -67,11 +68,9 @@ class RocksTables:
             self._throw_away(folder, partition, f"{partition} is open in another process")
             store = self._made(folder, partition, identity)
         mark = store.mark
-        if mark is not None and (mark.identity != identity or mark.number > at_most):
+        why = "" if mark is None else self._unfit(mark, identity, at_most)
+        if why:
             store.close()
-            why = "is of another changelog or layout"
-            if mark.identity == identity:
-                why = f"is of cut {mark.number}, the journal ends at {at_most}"
             self._throw_away(folder, partition, why)
             store, mark = self._made(folder, partition, identity), None
         elif mark is None and len(store):
@@ -82,6 +81,16 @@ class RocksTables:
         if mark is None:
             return Snapshot(0, OFFSET_BEGINNING, self._wrap(store))
         return Snapshot(mark.number, mark.changelog_offset, self._wrap(store))
+
+    def _unfit(self, mark: Mark, identity: str, at_most: int) -> str:
+        """Why a folder must not be gone on with; empty if it may."""
+        if mark.identity != identity:
+            return "is of another changelog or layout"
+        if mark.number > at_most:
+            return f"is of cut {mark.number}, the journal ends at {at_most}"
+        if time.time_ns() // 1_000_000 - mark.asked_at > self._place.oldest_ms:
+            return "is too old: a deletion since may be compacted away"
+        return ""
 
     def settled(self, line: Rows) -> None:
         """See `Snapshots.settled`: the store has written its rows when the cut committed."""

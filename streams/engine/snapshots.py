@@ -62,6 +62,7 @@ class _Request:
     line: Rows
     number: int
     answered: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
     frozen: Frozen | None = None
     cut: int = 0
 
@@ -103,15 +104,16 @@ class FileSnapshots:
     def _freeze(self, request: _Request) -> None:
         """Answer a request if the rows are those of a committed cut that is late enough."""
         line = request.line
-        if request.answered.is_set():
-            return
-        if self._lines.get(line.partition) is not line:
-            request.answered.set()
-        elif line.clean and line.number >= request.number:
-            if not isinstance(line.store, SlabStore):
-                raise TypeError("snapshots are taken of slabs")
-            request.frozen, request.cut = line.store.freeze(), line.number
-            request.answered.set()
+        with request.lock:
+            if request.answered.is_set():
+                return
+            if self._lines.get(line.partition) is not line:
+                request.answered.set()
+            elif line.clean and line.number >= request.number:
+                if not isinstance(line.store, SlabStore):
+                    raise TypeError("snapshots are taken of slabs")
+                request.frozen, request.cut = line.store.freeze(), line.number
+                request.answered.set()
 
     # In the thread
 
@@ -143,10 +145,12 @@ class FileSnapshots:
             self._loop.call_soon_threadsafe(self._freeze, request)
             request.answered.wait(_FREEZE_WITHIN_S)
         finally:
-            request.answered.set()
+            with request.lock:  # or it might be frozen just now, for nobody
+                request.answered.set()
+                frozen = request.frozen
             self._request = None
-        frozen = request.frozen
         if frozen is None:
+            self._rests_until[line.partition] = _now() + _AFTER_FAILURE_MS
             if self._lines.get(line.partition) is line:  # fenced and does not know it yet, or very slow
                 why = f"cut {line.number} did not commit in {_FREEZE_WITHIN_S:.0f} s, or is behind {number}"
                 _log.warning(events.SNAPSHOT_FAILED, partition=line.partition, error=why)
@@ -201,8 +205,10 @@ class FileSnapshots:
     def _prune(self, folder: Path, now: int) -> None:
         """Keep the newest, and of each of the last days the last one."""
         days: set[int] = set()
-        for place, path in enumerate(sorted(folder.glob(f"*{SUFFIX}"), reverse=True)):
-            day = int(path.stem.partition("-")[2] or 0) // DAY_MS
+        # By time, not by cut: of topics made anew the cuts begin again at 1.
+        newest_first = sorted(folder.glob(f"*{SUFFIX}"), key=_age, reverse=True)
+        for place, path in enumerate(newest_first):
+            day = _taken_at(path) // DAY_MS
             is_last_of_day = day not in days and day > now // DAY_MS - self._place.keep_days
             days.add(day)
             if place >= _NEWEST and not is_last_of_day:
@@ -212,19 +218,20 @@ class FileSnapshots:
 
     def newest(self, partition: int, at_most: int) -> Snapshot | None:
         """See `Snapshots.newest`."""
-        for path in sorted(self._folder(partition).glob(f"*{SUFFIX}"), reverse=True):
+        for path in sorted(self._folder(partition).glob(f"*{SUFFIX}"), key=_age, reverse=True):
             began = time.perf_counter()
             try:
                 self._judge(snapshot_file.head(path), partition, at_most)
                 store = SlabStore(self._place.layouts.dtype)
                 header = snapshot_file.read(path, self._place.layouts, store)
-            except Unfit as error:
+                size = path.stat().st_size
+            except (Unfit, OSError) as error:  # a file may be pruned by who owned the partition before
                 why = f"{path.name} {error}"
                 _log.warning(events.SNAPSHOT_REFUSED, partition=partition, error=why)
                 continue
             self._last[partition] = header.number, header.taken_at
             seconds = time.perf_counter() - began
-            self.tell(partition, Taken(header.taken_at, seconds, path.stat().st_size))
+            self.tell(partition, Taken(header.taken_at, seconds, size))
             return Snapshot(header.number, header.changelog_offset, store)
         return None
 
@@ -248,6 +255,16 @@ class FileSnapshots:
     def _changelog_id(self) -> str:
         self._topic_id = self._topic_id or topic_id(self._place.client, self._place.changelog)
         return self._topic_id
+
+
+def _taken_at(path: Path) -> int:
+    """When a snapshot was taken, UTC ms, by its name."""
+    return int(path.stem.partition("-")[2] or 0)
+
+
+def _age(path: Path) -> tuple[int, str]:
+    """What sorts snapshots: by time, and those of one moment by cut."""
+    return _taken_at(path), path.name
 
 
 def _now() -> int:

@@ -239,3 +239,11 @@ def test_a_header_says_what_it_is_of(kept: Kept) -> None:
     fields = json.JSONDecoder().raw_decode(raw[start:].decode("latin1"))[0]
     assert (fields["app"], fields["number"], fields["taken_at"]) == ("app", 8, NOW)
     assert snapshot_file.head(path).keys == 20
+
+
+def test_of_topics_made_anew_the_new_snapshots_are_kept_though_their_cuts_begin_again(kept: Kept) -> None:
+    for number, taken_at in ((900, NOW - 3), (950, NOW - 2), (3, NOW - 1)):
+        kept.write(number, taken_at)
+    kept.snapshots()._prune(kept.folder / "3", NOW)
+    left = sorted(int(path.name.partition("-")[0]) for path in (kept.folder / "3").iterdir())
+    assert left == [3, 950]

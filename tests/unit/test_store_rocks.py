@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import structlog.testing
 from confluent_kafka import OFFSET_BEGINNING
 
 from schemas.layouts import Layouts
+from schemas.topics import DAY_MS
 from streams.engine import rocks_tables
 from streams.engine.kafka import Client
-from streams.engine.rocks import DAMAGED, RocksStore
+from streams.engine.rocks import DAMAGED, RocksFailed, RocksStore
 from streams.engine.rocks_tables import RocksPlace, RocksTables
 from streams.engine.snapshot import Snapshot
 from streams.engine.store import Store
@@ -49,7 +51,7 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> Kafka:
 
 
 def _tables(folder: Path) -> RocksTables:
-    place = RocksPlace(Client("nowhere:1", {}), "rows", LAYOUTS, lambda rows: rows["n"] < 10, folder)
+    place = RocksPlace(Client("nowhere:1", {}), "rows", LAYOUTS, lambda rows: rows["n"] < 10, folder, DAY_MS)
     return RocksTables(place, lambda rows: rows)
 
 
@@ -192,3 +194,19 @@ def test_a_line_that_comes_back_with_other_rows_lets_go_of_its_folder_first(kept
     again = tables.newest(PARTITION, at_most=8)
     assert _numbers(again.store) == [1, 2, 3]
     assert first.store is not again.store
+
+
+def test_one_that_stood_still_for_too_long_is_thrown_away(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = time.time_ns() + 2 * DAY_MS * 1_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    assert "a deletion since may be compacted away" in _refused(kept)
+
+
+def test_a_commit_that_ends_after_its_store_was_closed_does_no_damage(kept: Path) -> None:
+    found = _tables(kept).newest(PARTITION, at_most=8)
+    _closed(found)
+    with pytest.raises(RocksFailed):
+        found.store.committed(9)
+    assert not (kept / str(PARTITION) / DAMAGED).exists()
