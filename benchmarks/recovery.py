@@ -108,7 +108,8 @@ def real_rows() -> list[bytes]:
     """Bytes of rows that DECIDE has made of clicks and purchases."""
     decider, store = Decider(policy.load(POLICY), rig.PARTITIONS), SlabStore(ROW)
     for cut in cuts(Crowd(_REAL_ROWS, rig.PARTITIONS, on=0), "zipf", 2000):
-        decider.handle(cut, store).apply(store)
+        [handled] = decider.handle([(cut, store)])
+        handled.apply(store)
     return [row.tobytes() for _, _, rows in store.batches() for row in rows]
 
 

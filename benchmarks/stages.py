@@ -46,7 +46,7 @@ _REST: Final = "the rest of the handler"
 # Whose function, its name, and the stage that it is.
 _STAGES: Final[Sequence[tuple[Any, str, str]]] = (
     (intake, "take", "decode and judge"),
-    (Decider, "_place", "find and place"),
+    (Decider, "_part", "find and place"),
     (decide, "_gather", "gather"),
     (profile, "roll", "profile"),
     (profile, "accept", "profile"),
@@ -139,7 +139,7 @@ def _sized(transactions: Transactions, made: Iterable[Cut], size: int) -> dict[s
         watch = Watch()
         with watch.wrapping():
             began = time.perf_counter()
-            handled = decider.handle(cut, store)
+            [handled] = decider.handle([(cut, store)])
             handled.apply(store)
             rows = {} if handled.rows is None else _rows(handled)
             transactions.commit(handled.outputs, topics.PROFILES.name, rows)

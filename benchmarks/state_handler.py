@@ -11,7 +11,7 @@ import polars as pl
 
 from schemas import columns
 from streams.engine.control import Control
-from streams.engine.cut import Cut, Handled
+from streams.engine.cut import Cut, Handled, Turn
 from streams.engine.journal import Tally
 from streams.engine.store import NEVER, UNKNOWN, Store
 
@@ -30,8 +30,11 @@ class Counting:
     def __init__(self, topic: str) -> None:
         self._topic = topic
 
-    def handle(self, cut: Cut, table: Store) -> Handled:
+    def handle(self, turn: Turn) -> list[Handled]:
         """See `Handler.handle`. Raises `ColumnsRefused`: the backlog holds only good records."""
+        return [self._handle(cut, table) for cut, table in turn]
+
+    def _handle(self, cut: Cut, table: Store) -> Handled:
         records = cut.records[self._topic]
         tally = Tally(self._topic, cut.next_offsets[self._topic], len(records), no_trigger=len(records))
         figures = dict.fromkeys(_FIGURES, 0)

@@ -1,40 +1,64 @@
-"""What a cut says and sends: audit bodies, commands and recalls, as records of their schemas."""
+"""What DECIDE says and sends: audit bodies, commands and recalls, as records of their schemas."""
 
 import uuid
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from schemas import ids
 from schemas.policy import Campaign
 from schemas.reasons import Reason
 
 Body = tuple[str, dict[str, Any]]  # name of the record in audit.records' union, and the record
+_DECISION: Final = "opportune.Decision"
+_RELEASE: Final = "opportune.Release"
 
 
 @dataclass
 class Output:
-    """Everything that leaves DECIDE in one cut besides rows; filled in order."""
+    """Everything that leaves DECIDE at `now` (UTC ms) besides rows; filled in order, by number of the row.
 
+    `names` are the recipients' ids by that number.
+    """
+
+    names: Sequence[str]
     history: bool
     now: int
-    audit: list[tuple[str, Body]] = field(default_factory=list)
-    commands: list[dict[str, Any]] = field(default_factory=list)
-    recalls: list[dict[str, Any]] = field(default_factory=list)
-    decided: int = 0
-    withheld: int = 0
-    released: int = 0
-    dropped: int = 0
+    audit: list[tuple[int, Body]] = field(default_factory=list)
+    commands: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    recalls: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
-    def decision(self, recipient: str, record: dict[str, Any]) -> None:
+    def parts(self, starts: Sequence[int]) -> list["Output"]:
+        """What is about each run of rows; `starts` are the runs' first rows, ascending from 0."""
+        parts = [Output(self.names, self.history, self.now) for _ in starts]
+        for number, body in self.audit:
+            parts[bisect_right(starts, number) - 1].audit.append((number, body))
+        for number, command in self.commands:
+            parts[bisect_right(starts, number) - 1].commands.append((number, command))
+        for number, recall in self.recalls:
+            parts[bisect_right(starts, number) - 1].recalls.append((number, recall))
+        return parts
+
+    def figures(self) -> dict[str, int]:
+        """How many triggers were decided, and of them withheld; how many sends were released or dropped."""
+        figures = dict.fromkeys(("decided", "withheld", "released", "dropped"), 0)
+        for _, (kind, record) in self.audit:
+            if kind == _DECISION:
+                figures["decided"] += 1
+                figures["withheld"] += record["outcome"] == "withheld"
+            elif kind == _RELEASE:
+                figures["released"] += record["outcome"] == "released"
+                figures["dropped"] += record["outcome"] == "withheld"
+        return figures
+
+    def decision(self, number: int, record: dict[str, Any]) -> None:
         """Record a trigger's answer."""
-        self.decided += 1
-        self.withheld += record["outcome"] == "withheld"
-        self.audit.append((recipient, ("opportune.Decision", record)))
+        self.audit.append((number, (_DECISION, record)))
 
     def release(
         self,
-        recipient: str,
+        number: int,
         slot: Mapping[str, Any],
         campaign: Campaign,
         outcome: str,
@@ -45,7 +69,6 @@ class Output:
         """Record what became of a scheduled send that came due, and send its command if released."""
         decision = decision_of(slot)
         dispatch = ids.dispatch_id(decision, campaign.channel)
-        self.dropped += outcome == "withheld"
         record = {
             "decision_id": str(decision),
             "dispatch_id": dispatch,
@@ -57,27 +80,25 @@ class Output:
             "history": self.history,
             "gates": list(gates),
         }
-        self.audit.append((recipient, ("opportune.Release", record)))
+        self.audit.append((number, (_RELEASE, record)))
         if outcome == "released":
-            self.released += 1
-            self.commands.append(
-                {
-                    "dispatch_id": dispatch,
-                    "decision_id": str(decision),
-                    "recipient_id": recipient,
-                    "campaign": campaign.name,
-                    "template": campaign.template,
-                    "purpose": campaign.purpose,
-                    "channel": campaign.channel,
-                    "lane": lane,
-                    "due_at": int(slot["due_at"]),
-                    "released_at": self.now,
-                    "expires_at": int(slot["expires_at"]),
-                    "history": self.history,
-                }
-            )
+            command = {
+                "dispatch_id": dispatch,
+                "decision_id": str(decision),
+                "recipient_id": self.names[number],
+                "campaign": campaign.name,
+                "template": campaign.template,
+                "purpose": campaign.purpose,
+                "channel": campaign.channel,
+                "lane": lane,
+                "due_at": int(slot["due_at"]),
+                "released_at": self.now,
+                "expires_at": int(slot["expires_at"]),
+                "history": self.history,
+            }
+            self.commands.append((number, command))
 
-    def closure(self, recipient: str, slot: Mapping[str, Any], campaign: Campaign, reason: Reason) -> None:
+    def closure(self, number: int, slot: Mapping[str, Any], campaign: Campaign, reason: Reason) -> None:
         """Record that a released send left the row."""
         decision = decision_of(slot)
         record = {
@@ -86,31 +107,30 @@ class Output:
             "campaign": campaign.name,
             "reason": reason.value,
         }
-        self.audit.append((recipient, ("opportune.Closure", record)))
+        self.audit.append((number, ("opportune.Closure", record)))
 
-    def recall(self, recipient: str, slot: Mapping[str, Any], campaign: Campaign, reason: Reason) -> None:
+    def recall(self, number: int, slot: Mapping[str, Any], campaign: Campaign, reason: Reason) -> None:
         """Call a released send back."""
-        self.recalls.append(
-            {
-                "dispatch_id": ids.dispatch_id(decision_of(slot), campaign.channel),
-                "recipient_id": recipient,
-                "lane": slot["lane"].decode(),
-                "reason": reason.value,
-                "recalled_at": self.now,
-                "expires_at": int(slot["expires_at"]),
-            }
-        )
+        recall = {
+            "dispatch_id": ids.dispatch_id(decision_of(slot), campaign.channel),
+            "recipient_id": self.names[number],
+            "lane": slot["lane"].decode(),
+            "reason": reason.value,
+            "recalled_at": self.now,
+            "expires_at": int(slot["expires_at"]),
+        }
+        self.recalls.append((number, recall))
 
     def transition(
-        self, recipient: str, segment: str, entered: bool, cause: Mapping[str, Any], definition: str
+        self, number: int, segment: str, entered: bool, cause: Mapping[str, Any], definition: str
     ) -> None:
         """Record that a recipient entered or left a segment."""
         record = {"segment": segment, "entered": entered, "cause": cause, "definition": definition}
-        self.audit.append((recipient, ("opportune.SegmentTransition", record)))
+        self.audit.append((number, ("opportune.SegmentTransition", record)))
 
     def consent(
         self,
-        recipient: str,
+        number: int,
         purpose: str,
         state: str,
         version: int,
@@ -119,7 +139,7 @@ class Output:
     ) -> None:
         """Record a consent or suppression that changed the row."""
         record = {"purpose": purpose, "state": state, "version": version, "reason": reason, "cause": cause}
-        self.audit.append((recipient, ("opportune.ConsentRecord", record)))
+        self.audit.append((number, ("opportune.ConsentRecord", record)))
 
 
 def due_cause(due_at: int) -> dict[str, Any]:

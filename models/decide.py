@@ -1,4 +1,4 @@
-"""One cut decided: rows, records and time in; rows, audit and commands out. Pure; see docs/decisions.md."""
+"""Cuts decided: rows, records and time in; rows, audit and commands out. Pure; see docs/decisions.md."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +20,9 @@ from schemas.reasons import Reason
 
 @dataclass(frozen=True)
 class Moment:
-    """When a cut happens: UTC ms of it and of the one before, and what control says."""
+    """When cuts happen, UTC ms, and what control says."""
 
     now: int
-    before: int
     paused: bool
     history: bool
 
@@ -52,7 +51,7 @@ class Other:
 
 @dataclass
 class Fates:
-    """By position in the cut: which records were filtered, and which triggered a campaign."""
+    """By position: which records were filtered, and which triggered a campaign."""
 
     duplicate: np.ndarray
     stale: list[int]
@@ -62,7 +61,7 @@ class Fates:
 
 @dataclass(frozen=True)
 class Decided:
-    """What a cut gives: its rows, which of them changed (bool), when each is due next, and what leaves."""
+    """What cuts give: their rows, which of them changed (bool), when each is due next, and what leaves."""
 
     rows: np.ndarray
     changed: np.ndarray
@@ -92,13 +91,14 @@ def decide(
     names: Sequence[str],
     rows: np.ndarray,
     known: np.ndarray,
+    before: np.ndarray,
     behaviour: Behaviour,
     others: Sequence[Other],
     causes: Causes,
     moment: Moment,
     rules: Rules,
 ) -> Decided:
-    """Decide one cut.
+    """Decide one cut, or several of different partitions: no row knows of another, so they do not differ.
 
     Parameters
     ----------
@@ -107,12 +107,14 @@ def decide(
     rows
         Their rows, owned: they are changed in place and returned.
     known
-        bool (n,): False for recipients first seen in this cut.
+        bool (n,): False for recipients first seen in their cut.
+    before
+        int64 (n,): when the cut before each row's was, UTC ms.
     behaviour, others
-        The cut's records that decoded, were in time and rightly keyed.
+        The cuts' records that decoded, were in time and rightly keyed.
     """
     policy, now = rules.policy, moment.now
-    out = Output(moment.history, now)
+    out = Output(names, moment.history, now)
     of_records = np.zeros(len(rows), np.bool_)
     of_records[behaviour.row] = True
     of_records[[other.row for other in others]] = True
@@ -121,15 +123,15 @@ def decide(
     rows["hour"] = np.where(known, rows["hour"], now // HOUR_MS)
     profile.roll(rows, now)
 
-    changed = slots.settle(rows, names, policy, moment.paused, now, out)
+    changed = slots.settle(rows, policy, moment.paused, now, out)
     accepted = profile.accept(rows, behaviour.row, behaviour.hashes)
     events = _events(rows, behaviour, accepted, others, policy)
     added = profile.additions(rows, events, now)
-    passed = profile.last_evaluation(rows, moment.before, now) * known
+    passed = profile.last_evaluation(rows, before, now) * known
     found = triggers.states(rows, np.flatnonzero(passed), events, added, rules.segments, now)
     asked = triggers.triggers(found, events, policy.campaigns, rules.segments)
     profile.add(rows, events, added)
-    _transitions(names, rows, found, events, causes, passed, rules.segments, now, out)
+    _transitions(rows, found, events, causes, passed, rules.segments, now, out)
 
     rounds = _Rounds(names, rows, events, added, others, found, asked, causes, passed, rules, moment, out)
     stale, unknown = rounds.run()
@@ -161,7 +163,6 @@ def _events(
 
 
 def _transitions(
-    names: Sequence[str],
     rows: np.ndarray,
     found: States,
     events: Events,
@@ -176,7 +177,7 @@ def _transitions(
         row, segment = int(found.row[state]), segments.definitions[column]
         entered = bool(found.holds[state, column])
         cause = _cause(found, int(state), causes, passed)
-        out.transition(names[row], segment.name, entered, cause, segment.definition)
+        out.transition(row, segment.name, entered, cause, segment.definition)
         if segment.number < TIMED_SEGMENTS:
             rows["entered"][row, segment.number] = now // MINUTE_MS if entered else 0
     last = np.flatnonzero(np.append(columns.starts(found.row)[1:], True)) if len(found.row) else found.row
@@ -257,29 +258,27 @@ class _Rounds:
         granted = fields["state"] == "granted"
         self.rows["consent"][other.row, purpose] = Consent.GRANTED if granted else Consent.WITHDRAWN
         self.rows["consent_version"][other.row, purpose] = fields["version"]
-        name = self.names[other.row]
-        self.out.consent(
-            name, fields["purpose"], fields["state"], fields["version"], None, self.causes.of(other.position)
-        )
+        cause = self.causes.of(other.position)
+        self.out.consent(other.row, fields["purpose"], fields["state"], fields["version"], None, cause)
         if not granted:
-            slots.withdraw(self.rows, other.row, name, self.rules.policy, fields["purpose"], self.out)
+            slots.withdraw(self.rows, other.row, self.rules.policy, fields["purpose"], self.out)
         return True
 
     def _delivery(self, other: Other) -> bool:
         """Confirm, fail or suppress. Returns whether it took effect."""
-        kind, name, policy = other.fields["kind"], self.names[other.row], self.rules.policy
+        kind, policy = other.fields["kind"], self.rules.policy
         slot = slots.find(self.rows, other.row, policy, other.fields["dispatch_id"])
         if slot is not None and kind != "deferred":
             reason = Reason.CONFIRMED if kind in ("sent", "delivered") else Reason.FAILED
-            slots.close(self.rows, other.row, slot, name, policy, reason, self.out)
+            slots.close(self.rows, other.row, slot, policy, reason, self.out)
         suppression = _SUPPRESSES.get(kind)
         if suppression is None or (kind == "bounced" and not other.fields["permanent"]):
             return slot is not None or other.fields["dispatch_id"] is None
         if not self.rows["suppressed"][other.row]:
             self.rows["suppressed"][other.row] = suppression
             cause = self.causes.of(other.position)
-            self.out.consent(name, "suppression", "suppressed", 0, suppression.name.lower(), cause)
-        slots.withdraw(self.rows, other.row, name, policy, None, self.out)
+            self.out.consent(other.row, "suppression", "suppressed", 0, suppression.name.lower(), cause)
+        slots.withdraw(self.rows, other.row, policy, None, self.out)
         return True
 
     def _triggers(self, which: np.ndarray) -> None:
@@ -316,7 +315,7 @@ class _Rounds:
                 for feature, value in zip(rules.segments.features, found.values[state].tolist(), strict=True)
                 if value == value  # NaN stands for NULL
             }
-            self.out.decision(self.names[row], record)
+            self.out.decision(row, record)
 
 
 _SUPPRESSES = {

@@ -227,8 +227,8 @@ def next_evaluation(rows: np.ndarray, after: int) -> np.ndarray:
     )
 
 
-def last_evaluation(rows: np.ndarray, before: int, now: int) -> np.ndarray:
-    """Latest evaluation time in `(before, now]`, UTC ms, int64 (n,); 0 where there is none."""
+def last_evaluation(rows: np.ndarray, before: np.ndarray, now: int) -> np.ndarray:
+    """Latest evaluation time in `(before, now]` of each row, UTC ms, int64 (n,); 0 where there is none."""
     last = rows["last"].max(1)
     hourly = np.minimum(now, last + EVALUATED_HOURS * HOUR_MS) // HOUR_MS * HOUR_MS
     hourly = np.where((last > 0) & (hourly > last), hourly, 0)

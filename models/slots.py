@@ -1,7 +1,5 @@
 """The send slots of a row: settled when time passes, withdrawn, confirmed."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from models import audit, columns, contact
@@ -15,9 +13,7 @@ from schemas.reasons import Reason
 _FREE = np.zeros((), PENDING)
 
 
-def settle(
-    rows: np.ndarray, names: Sequence[str], policy: Policy, paused: bool, now: int, out: Output
-) -> np.ndarray:
+def settle(rows: np.ndarray, policy: Policy, paused: bool, now: int, out: Output) -> np.ndarray:
     """Close, expire, defer or release what has come due in owned rows, up to `now`.
 
     Within a row the sends go in order of due time, since one that is released counts against the cap of
@@ -40,19 +36,13 @@ def settle(
     rank = columns.rank_in_run(row)
     for turn in range(int(rank.max()) + 1):
         mine = rank == turn
-        _settle_one_each(rows, row[mine], slot[mine], names, policy, now, out)
+        _settle_one_each(rows, row[mine], slot[mine], policy, now, out)
     changed[row] = True
     return changed
 
 
 def _settle_one_each(
-    rows: np.ndarray,
-    row: np.ndarray,
-    slot: np.ndarray,
-    names: Sequence[str],
-    policy: Policy,
-    now: int,
-    out: Output,
+    rows: np.ndarray, row: np.ndarray, slot: np.ndarray, policy: Policy, now: int, out: Output
 ) -> None:
     """Settle one slot of each of distinct rows."""
     some = rows[row]
@@ -60,15 +50,15 @@ def _settle_one_each(
     free_at = contact.cap_free_at(some, now, policy.contact)
     quiet_until = contact.quiet_ends_at(contact.zone_of(some, policy.contact), now, policy.contact)
     for i in range(len(row)):
-        name, send, r = names[row[i]], sends[i], int(row[i])
+        send, r = sends[i], int(row[i])
         campaign = policy.campaign(int(send["campaign"]))
         gone = campaign.number not in policy.by_number
         if gone and send["state"] == Slot.PENDING:
-            out.release(name, send, campaign, "withheld", Reason.RETIRED)
+            out.release(r, send, campaign, "withheld", Reason.RETIRED)
             rows["pending"][r, slot[i]] = _FREE
             continue
         if send["state"] == Slot.RELEASED:
-            out.closure(name, send, campaign, Reason.RETIRED if gone else Reason.UNCONFIRMED)
+            out.closure(r, send, campaign, Reason.RETIRED if gone else Reason.UNCONFIRMED)
             rows["pending"][r, slot[i]] = _FREE
             continue
         gates = _release_gates(some[i], send, campaign, int(free_at[i]), int(quiet_until[i]), now)
@@ -78,14 +68,14 @@ def _settle_one_each(
             moved = int(free_at[i] if reason is Reason.FREQUENCY_CAP else quiet_until[i])
             if moved < send["expires_at"]:
                 rows["pending"]["due_at"][r, slot[i]] = moved
-                out.release(name, rows["pending"][r, slot[i]], campaign, "deferred", reason, seen)
+                out.release(r, rows["pending"][r, slot[i]], campaign, "deferred", reason, seen)
                 continue
         if reason is not Reason.RELEASED:
-            out.release(name, send, campaign, "withheld", reason, seen)
+            out.release(r, send, campaign, "withheld", reason, seen)
             rows["pending"][r, slot[i]] = _FREE
             continue
         lane = some["provider"][i].decode() or OTHER_PROVIDER
-        out.release(name, send, campaign, "released", reason, seen, lane)
+        out.release(r, send, campaign, "released", reason, seen, lane)
         rows["sent_at"][r] = np.append(some["sent_at"][i][1:], now)
         rows["sent_campaign"][r] = np.append(some["sent_campaign"][i][1:], campaign.number)
         if out.history:
@@ -125,9 +115,7 @@ def _release_gates(
     return gates
 
 
-def withdraw(
-    rows: np.ndarray, number: int, name: str, policy: Policy, purpose: str | None, out: Output
-) -> None:
+def withdraw(rows: np.ndarray, number: int, policy: Policy, purpose: str | None, out: Output) -> None:
     """Free the slots of one owned row whose campaign has `purpose` (None: all); recall what was released."""
     pending = rows["pending"][number]
     for slot in np.flatnonzero(pending["state"]).tolist():
@@ -136,10 +124,10 @@ def withdraw(
         if purpose is not None and campaign.purpose != purpose:
             continue
         if send["state"] == Slot.PENDING:
-            out.release(name, send, campaign, "withheld", Reason.WITHDRAWN)
+            out.release(number, send, campaign, "withheld", Reason.WITHDRAWN)
         else:
-            out.recall(name, send, campaign, Reason.WITHDRAWN)
-            out.closure(name, send, campaign, Reason.WITHDRAWN)
+            out.recall(number, send, campaign, Reason.WITHDRAWN)
+            out.closure(number, send, campaign, Reason.WITHDRAWN)
         pending[slot] = _FREE
 
 
@@ -153,10 +141,8 @@ def find(rows: np.ndarray, number: int, policy: Policy, dispatch_id: str | None)
     return None
 
 
-def close(
-    rows: np.ndarray, number: int, slot: int, name: str, policy: Policy, reason: Reason, out: Output
-) -> None:
+def close(rows: np.ndarray, number: int, slot: int, policy: Policy, reason: Reason, out: Output) -> None:
     """Free one slot of an owned row because delivery said what became of it."""
     send = rows["pending"][number, slot]
-    out.closure(name, send, policy.campaign(int(send["campaign"])), reason)
+    out.closure(number, send, policy.campaign(int(send["campaign"])), reason)
     rows["pending"][number, slot] = _FREE

@@ -1,13 +1,15 @@
 """The DECIDE line: decode, judge, gather, decide, write. Each step is one call; the rules are in models/."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 
 from models import profile
+from models.audit import Output
 from models.decide import Behaviour, Decided, Moment, Other, Rules
-from models.decide import decide as decide_cut
+from models.decide import decide as decide_cuts
 from models.segments import Segments
 from models.sendtime import HourOfWeekProfile
 from schemas import codec, topics
@@ -16,11 +18,25 @@ from schemas.profile import Slot, empty
 from streams.agents import intake, letters
 from streams.agents.intake import Taken
 from streams.engine.control import Control
-from streams.engine.cut import Cut, Handled, Out
+from streams.engine.cut import Cut, Handled, Out, Turn
 from streams.engine.journal import Tally
 from streams.engine.store import UNKNOWN, Store
 
 APP = "opportune-decide"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One cut's part of a turn: where its records are, and its rows; those without a record come last."""
+
+    cut: Cut
+    records: slice
+    keys: list[bytes]
+    rows: np.ndarray
+    known: np.ndarray
+    slots: np.ndarray
+    moved: list[int]  # positions of records that were sent on
+    outputs: list[Out]  # which send them on
 
 
 class Decider:
@@ -31,45 +47,44 @@ class Decider:
         self._rules = Rules(policy, Segments.compile(policy.segments), HourOfWeekProfile(policy.send_time))
         self.policy = policy.digest
 
-    def handle(self, cut: Cut, table: Store) -> Handled:
-        """Handle one cut: its records and the rows that are due."""
-        taken = intake.take(cut)
-        outputs, moved, keys, places, row_of = self._place(taken, cut, table)
+    def handle(self, turn: Turn) -> list[Handled]:
+        """Handle the cuts of a turn together: their records and the rows that are due."""
+        taken = intake.take([cut for cut, _ in turn])
+        row_of = np.full(len(taken.records), -1)  # of dead letters and misrouted records
+        parts: list[_Part] = []
+        starts: list[int] = []
+        total = 0
+        for number, (cut, table) in enumerate(turn):
+            records = slice(*np.searchsorted(taken.cut, [number, number + 1]).tolist())
+            parts.append(self._part(taken, cut, table, records, row_of, total))
+            starts.append(total)
+            total += len(parts[-1].keys)
 
-        rows, keys, known, slots = _gather(table, keys, places, table.due(cut.now))
         live = np.flatnonzero(row_of >= 0)
-        behaviour = _behaviour(taken, cut, live, row_of)
         others = [
             Other(int(row_of[i]), i, topics.SOURCES[taken.topic[i]].name, taken.fields[i])
             for i in live[taken.kind[live] < 0].tolist()
         ]
-
-        moment = Moment(cut.now, cut.before, cut.control.paused, cut.history)
+        rows, known = (_joined([part.rows for part in parts]), _joined([part.known for part in parts]))
         waiting = _waiting(rows)
-        decided = decide_cut(
-            _Names(keys), rows, known, behaviour, others, _Causes(taken, cut), moment, self._rules
+        first = parts[0].cut
+        decided = decide_cuts(
+            _Names([key for part in parts for key in part.keys]),
+            rows,
+            known,
+            np.repeat([part.cut.before for part in parts], [len(part.keys) for part in parts]),
+            _behaviour(taken, live, row_of),
+            others,
+            _Causes(taken),
+            Moment(first.now, first.control.paused, first.history),
+            self._rules,
         )
-
-        changed = np.flatnonzero(decided.changed)
-        rests = np.flatnonzero(~decided.changed)
-        outputs += self._outputs(cut, decided) + _dead_letters(taken, cut)
-        out = decided.output
-        return Handled(
-            outputs=outputs,
-            keys=[keys[i] for i in changed.tolist()],
-            rows=decided.rows if len(changed) == len(keys) else decided.rows[changed],
-            due_at=decided.due_at[changed],
-            resting=slots[rests],
-            resting_due=decided.due_at[rests],
-            tallies=_tallies(cut, taken, decided, moved),
-            figures={
-                "decided": out.decided,
-                "withheld": out.withheld,
-                "released": out.released,
-                "dropped": out.dropped,
-            },
-            changes={"pending": _waiting(decided.rows) - waiting},
-        )
+        grown = _waiting(decided.rows) - waiting
+        tallies, outputs = _tallies(taken, decided, parts), decided.output.parts(starts)
+        return [
+            self._handled(taken, decided, grown, *each)
+            for each in zip(parts, starts, outputs, tallies, strict=True)
+        ]
 
     def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:
         """When each row is due next."""
@@ -77,30 +92,60 @@ class Decider:
 
     def standing(self, rows: np.ndarray) -> dict[str, int]:
         """How many sends wait in the rows."""
-        return {"pending": _waiting(rows)}
+        return {"pending": int(_waiting(rows).sum())}
 
-    def _place(
-        self, taken: Taken, cut: Cut, table: Store
-    ) -> tuple[list[Out], list[int], list[bytes], np.ndarray, np.ndarray]:
-        """Place each record at a row of the cut's distinct keys: -1 for dead letters and misrouted records.
+    def _part(
+        self, taken: Taken, cut: Cut, table: Store, records: slice, row_of: np.ndarray, start: int
+    ) -> _Part:
+        """Place a cut's records at rows, numbered from `start` in `row_of`, and gather those.
 
-        Returns what to produce for those sent on, their positions, the keys, their slots, the rows' numbers.
+        Dead letters and misrouted records are at none.
         """
-        keys, row_of = _numbered(taken)
+        keys, numbers = _numbered(taken, records)
         slots = table.find(keys)
         strangers = np.flatnonzero(slots == UNKNOWN)
         moved: list[int] = []
         outputs: list[Out] = []
         if len(strangers):
             dead = len(taken.dead)
-            unknown = np.flatnonzero(np.isin(row_of, strangers)).tolist()
+            unknown = (records.start + np.flatnonzero(np.isin(numbers, strangers))).tolist()
             moved, outputs = intake.rekey(taken, cut, unknown, self._partitions)
             if moved or len(taken.dead) > dead:
-                keys, row_of = _numbered(taken, moved)
+                keys, numbers = _numbered(taken, records, moved)
                 slots = table.find(keys)
-        return outputs, moved, keys, slots, row_of
+        row_of[records] = np.where(numbers < 0, -1, numbers + start)
+        rows, keys, known, slots = _gather(table, keys, slots, table.due(cut.now))
+        return _Part(cut, records, keys, rows, known, slots, moved, outputs)
 
-    def _outputs(self, cut: Cut, decided: Decided) -> list[Out]:
+    def _handled(
+        self,
+        taken: Taken,
+        decided: Decided,
+        grown: np.ndarray,
+        part: _Part,
+        start: int,
+        out: Output,
+        tallies: list[Tally],
+    ) -> Handled:
+        """What one cut gives; `grown` is by how many sends more each row holds."""
+        mine = slice(start, start + len(part.keys))
+        rows, due_at = decided.rows[mine], decided.due_at[mine]
+        changed = np.flatnonzero(decided.changed[mine])
+        rests = np.flatnonzero(~decided.changed[mine])
+        whole = len(changed) == len(rows)
+        return Handled(
+            outputs=[*part.outputs, *self._outputs(part.cut, out), *_dead_letters(taken, part)],
+            keys=part.keys if whole else [part.keys[i] for i in changed.tolist()],
+            rows=rows if whole else rows[changed],
+            due_at=due_at if whole else due_at[changed],
+            resting=part.slots[rests],
+            resting_due=due_at[rests],
+            tallies=tallies,
+            figures=out.figures(),
+            changes={"pending": int(grown[mine].sum())},
+        )
+
+    def _outputs(self, cut: Cut, out: Output) -> list[Out]:
         """Audit records, commands and recalls in wire format."""
         about = {
             "partition": cut.partition,
@@ -108,19 +153,14 @@ class Decider:
             "at": cut.now,
             "control_version": cut.control.version,
         }
-        out = decided.output
-        outputs = [
-            Out(
-                topics.AUDIT.name,
-                name.encode(),
-                codec.encode(topics.AUDIT.name, {"recipient_id": name, **about, "body": body}),
-                cut.partition,
-            )
-            for name, body in out.audit
-        ]
+        outputs = []
+        for number, body in out.audit:
+            name = out.names[number]
+            value = codec.encode(topics.AUDIT.name, {"recipient_id": name, **about, "body": body})
+            outputs.append(Out(topics.AUDIT.name, name.encode(), value, cut.partition))
         for topic, records in ((topics.COMMANDS.name, out.commands), (topics.RECALLS.name, out.recalls)):
             outputs += [
-                Out(topic, record["lane"].encode(), codec.encode(topic, record)) for record in records
+                Out(topic, record["lane"].encode(), codec.encode(topic, record)) for _, record in records
             ]
         return outputs
 
@@ -147,32 +187,33 @@ class _Names(Sequence[str]):
 
 
 class _Causes:
-    """Names a record of the cut for audit and ids."""
+    """Names a record for audit and ids."""
 
-    def __init__(self, taken: Taken, cut: Cut) -> None:
-        self._taken, self._partition = taken, cut.partition
+    def __init__(self, taken: Taken) -> None:
+        self._taken = taken
 
     def of(self, position: int) -> dict[str, Any]:
         """See `models.decide.Causes`."""
         taken = self._taken
         return {
             "topic": topics.SOURCES[taken.topic[position]].name,
-            "partition": self._partition,
+            "partition": int(taken.partition[position]),
             "offset": int(taken.records.offsets[position]),
-            "event_id": taken.event_id(self._partition, position),
+            "event_id": taken.event_id(position),
             "due_at": None,
         }
 
 
-def _numbered(taken: Taken, moved: Sequence[int] = ()) -> tuple[list[bytes], np.ndarray]:
+def _numbered(taken: Taken, records: slice, moved: Sequence[int] = ()) -> tuple[list[bytes], np.ndarray]:
     """Distinct keys as they come first, and the number of each record's key; -1 where the record is gone."""
-    row_of = np.full(len(taken.records), -1)
-    alive: Sequence[bytes] = taken.recipient
-    here = np.ones(len(row_of), np.bool_)
-    if moved or taken.dead:
-        here[[*moved, *taken.dead]] = False
-        alive = [taken.recipient[i] for i in np.flatnonzero(here).tolist()]
+    alive: Sequence[bytes] = taken.recipient[records]
+    here = np.ones(len(alive), np.bool_)
+    gone = [i - records.start for i in (*moved, *taken.dead) if records.start <= i < records.stop]
+    if gone:
+        here[gone] = False
+        alive = [alive[i] for i in np.flatnonzero(here).tolist()]
     number = {key: i for i, key in enumerate(dict.fromkeys(alive))}
+    row_of = np.full(len(here), -1)
     row_of[here] = np.fromiter(map(number.__getitem__, alive), np.int64, len(alive))
     return list(number), row_of
 
@@ -194,7 +235,7 @@ def _gather(
     return rows, [*keys, *table.keys_at(only_due)], known, slots
 
 
-def _behaviour(taken: Taken, cut: Cut, live: np.ndarray, row_of: np.ndarray) -> Behaviour:
+def _behaviour(taken: Taken, live: np.ndarray, row_of: np.ndarray) -> Behaviour:
     """Clicks and purchases sorted by (row, position)."""
     which = live[taken.kind[live] >= 0]
     which = which[np.argsort(row_of[which], kind="stable")]
@@ -204,47 +245,60 @@ def _behaviour(taken: Taken, cut: Cut, live: np.ndarray, row_of: np.ndarray) -> 
         taken.kind[which],
         taken.at[which],
         taken.amount[which],
-        taken.hashes(cut.partition, which),
+        taken.hashes(which),
     )
 
 
-def _waiting(rows: np.ndarray) -> int:
-    return int((rows["pending"]["state"] == Slot.PENDING).sum())
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _dead_letters(taken: Taken, cut: Cut) -> list[Out]:
-    """The records that could not be handled."""
+def _waiting(rows: np.ndarray) -> np.ndarray:
+    """How many sends wait in each row, int64 (n,)."""
+    return np.asarray((rows["pending"]["state"] == Slot.PENDING).sum(1))
+
+
+def _dead_letters(taken: Taken, part: _Part) -> list[Out]:
+    """The records of a cut that could not be handled."""
     return [
-        letters.letter(cut, topics.SOURCES[taken.topic[position]].name, taken.records[position], *why)
+        letters.letter(part.cut, topics.SOURCES[taken.topic[position]].name, taken.records[position], *why)
         for position, why in sorted(taken.dead.items())
+        if part.records.start <= position < part.records.stop
     ]
 
 
-def _tallies(cut: Cut, taken: Taken, decided: Decided, moved: Sequence[int]) -> list[Tally]:
-    """Count each source topic's records by fate."""
+def _tallies(taken: Taken, decided: Decided, parts: Sequence[_Part]) -> list[list[Tally]]:
+    """Count each cut's records by fate, for each source topic."""
     fates = decided.fates
     n = len(taken.records)
     filtered, dead, gone, deciding = (np.zeros(n, np.bool_) for _ in range(4))
     filtered[[*fates.duplicate.tolist(), *fates.stale, *fates.unknown_dispatch]] = True
     dead[list(taken.dead)] = True
-    gone[list(moved)] = True
+    gone[[position for part in parts for position in part.moved]] = True
     deciding[fates.deciding] = True
     effect = ~(filtered | dead | gone)
-    late = taken.late(cut.now) & effect
-    tallies = []
-    for rank, topic in enumerate(topics.SOURCES):
-        mine = taken.topic == rank
-        tallies.append(
+    fate = {
+        "consumed": np.ones(n, np.bool_),
+        "no_trigger": effect & ~deciding,
+        "decided": deciding,
+        "filtered": filtered,
+        "dead_lettered": dead,
+        "rekeyed": gone,
+        "late": taken.late(parts[0].cut.now) & effect,
+    }
+    where, shape = taken.cut * len(topics.SOURCES) + taken.topic, (len(parts), len(topics.SOURCES))
+    counts = {
+        name: np.bincount(where[mask], minlength=len(parts) * len(topics.SOURCES)).reshape(shape).tolist()
+        for name, mask in fate.items()
+    }
+    return [
+        [
             Tally(
                 topic.name,
-                cut.next_offsets[topic.name],
-                int(mine.sum()),
-                no_trigger=int((mine & effect & ~deciding).sum()),
-                decided=int((mine & deciding).sum()),
-                filtered=int((mine & filtered).sum()),
-                dead_lettered=int((mine & dead).sum()),
-                rekeyed=int((mine & gone).sum()),
-                late=int((mine & late).sum()),
+                part.cut.next_offsets[topic.name],
+                **{name: count[number][rank] for name, count in counts.items()},
             )
-        )
-    return tallies
+            for rank, topic in enumerate(topics.SOURCES)
+        ]
+        for number, part in enumerate(parts)
+    ]

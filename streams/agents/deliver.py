@@ -19,7 +19,7 @@ from schemas.reasons import DeadLetterReason
 from streams.agents import letters
 from streams.agents.dispatches import DispatchStore, first
 from streams.engine.control import Control
-from streams.engine.cut import Cut, Handled, Out
+from streams.engine.cut import Cut, Handled, Out, Turn
 from streams.engine.journal import Tally
 from streams.engine.kafka import Record
 from streams.engine.store import UNKNOWN, Store
@@ -57,7 +57,11 @@ class Deliverer:
         written = policy.model_dump_json() + lanes.model_dump_json()
         self.policy = hashlib.sha256(written.encode()).hexdigest()[:12]
 
-    def handle(self, cut: Cut, table: Store) -> Handled:
+    def handle(self, turn: Turn) -> list[Handled]:
+        """Handle the cuts of a turn, one after the other: they are small."""
+        return [self._handle(cut, table) for cut, table in turn]
+
+    def _handle(self, cut: Cut, table: Store) -> Handled:
         """Handle one cut: what sending gave, recalls, commands, expiry, and claims for what can go."""
         if not isinstance(table, DispatchStore):
             raise TypeError("DELIVER's table is a DispatchStore")

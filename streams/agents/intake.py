@@ -1,4 +1,4 @@
-"""A cut's records decoded and judged: an event, a dead letter, or one for another partition."""
+"""Records of cuts decoded and judged: an event, a dead letter, or one for another partition."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,9 @@ import numpy as np
 import polars as pl
 import xxhash
 
-from schemas import codec, columns, ids, topics, zones
+from models import columns
+from schemas import codec, ids, topics, zones
+from schemas import columns as blocks
 from schemas.codec import MalformedRecord, UnknownSchema
 from schemas.profile import DAY_MS, DAYS, KINDS, MINUTE_MS, PURCHASE
 from schemas.reasons import DeadLetterReason
@@ -32,12 +34,14 @@ _TEXT_LIMITS: Final = {"locale": 8, "place": 8, "provider": 12}
 
 @dataclass
 class Taken:
-    """The columns of a cut's records, n in all, in the cut's order; position is the index.
+    """The columns of some cuts' n records, cut after cut, each in its order; position is the index.
 
     `fields` holds the decoded records of consent, attributes and delivery; `dead` the dead letters' reasons
     and errors. Both by position.
     """
 
+    cut: np.ndarray  # number of the record's cut, from 0
+    partition: np.ndarray
     topic: np.ndarray  # rank of the source topic, u1
     records: Batch
     recipient: list[bytes]  # key; b"" where none
@@ -48,7 +52,7 @@ class Taken:
     fields: dict[int, Mapping[str, Any]]  # by position: consent, attributes, delivery
     dead: dict[int, tuple[DeadLetterReason, str]] = field(default_factory=dict)
 
-    def event_id(self, partition: int, position: int) -> str:
+    def event_id(self, position: int) -> str:
         """Return the event's id: the producer's, or one derived from where the record first stood."""
         given = self.event_ids[position]
         if given is not None:
@@ -57,9 +61,10 @@ class Taken:
         origin = origin_of(record)
         if origin is not None:
             return ids.event_id(*origin)
-        return ids.event_id(topics.SOURCES[self.topic[position]].name, partition, record.offset)
+        topic = topics.SOURCES[self.topic[position]].name
+        return ids.event_id(topic, int(self.partition[position]), record.offset)
 
-    def hashes(self, partition: int, positions: np.ndarray) -> np.ndarray:
+    def hashes(self, positions: np.ndarray) -> np.ndarray:
         """Hashes by which repeats are known, u8; 0 where neither producer nor re-keying gave an id."""
         out = np.zeros(len(positions), np.uint64)
         if self.records.headers is None and not any(self.event_ids):
@@ -70,7 +75,7 @@ class Taken:
             if event_id is not None:
                 out[place] = digest(event_id.encode()) or 1
             elif self.records.headers is not None and origin_of(self.records[position]) is not None:
-                out[place] = digest(self.event_id(partition, position).encode()) or 1
+                out[place] = digest(self.event_id(position).encode()) or 1
         return out
 
     def late(self, now: int) -> np.ndarray:
@@ -101,18 +106,17 @@ def origin_headers(topic: str, partition: int, record: Record) -> list[tuple[str
     return [(name, str(value).encode()) for name, value in zip(names, origin, strict=True)]
 
 
-def take(cut: Cut) -> Taken:
-    """Decode a cut's records by columns and order them: timestamp, topic rank, offset."""
-    parts = [_of_topic(rank, topic.name, cut) for rank, topic in enumerate(topics.SOURCES)]
-    parts = [part for part in parts if len(part.records)]
-    if not parts:
-        return Taken(np.empty(0, np.uint8), NOTHING, [], _none(), _none(), _none(), [], {})
-    timestamp = np.concatenate([np.maximum.accumulate(part.records.timestamps) for part in parts])
+def take(cuts: Sequence[Cut]) -> Taken:
+    """Decode the records of cuts of one moment by columns; each cut's by timestamp, topic rank, offset."""
+    parts = [_of_topic(rank, topic.name, cuts) for rank, topic in enumerate(topics.SOURCES)]
+    parts = [part for part in parts if len(part.records)] or parts[:1]
     if len(parts) == 1:
         return parts[0]  # in the order of offsets, which timestamps made non-decreasing keep
+    timestamp = np.concatenate([columns.running_max(part.records.timestamps, part.cut) for part in parts])
+    cut = np.concatenate([part.cut for part in parts])
     rank = np.concatenate([part.topic for part in parts])
     records = Batch.joined([part.records for part in parts])
-    order = np.lexsort((records.offsets, rank, timestamp))
+    order = np.lexsort((records.offsets, rank, timestamp, cut))
     starts = np.cumsum([0] + [len(part.records) for part in parts])
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
@@ -125,6 +129,8 @@ def take(cut: Cut) -> Taken:
         fields |= {int(place[start + i]): record for i, record in part.fields.items()}
         dead |= {int(place[start + i]): letter for i, letter in part.dead.items()}
     return Taken(
+        cut[order],
+        np.concatenate([part.partition for part in parts])[order],
         rank[order],
         records.picked(order),
         [recipients[i] for i in listed],
@@ -137,16 +143,15 @@ def take(cut: Cut) -> Taken:
     )
 
 
-def _none() -> np.ndarray:
-    return np.empty(0, np.int64)
-
-
-def _of_topic(rank: int, topic: str, cut: Cut) -> Taken:
-    """One topic's records as columns, in offset order."""
-    records = cut.records.get(topic, NOTHING)
-    n = len(records)
+def _of_topic(rank: int, topic: str, cuts: Sequence[Cut]) -> Taken:
+    """One topic's records as columns, cut after cut, each in offset order."""
+    parts = [cut.records.get(topic, NOTHING) for cut in cuts]
+    counts = [len(part) for part in parts]
+    records, n, now = Batch.joined(parts), sum(counts), cuts[0].now
     keys = [key or b"" for key in records.keys]
     taken = Taken(
+        np.repeat(np.arange(len(cuts)), counts),
+        np.repeat([cut.partition for cut in cuts], counts),
         np.full(n, rank, np.uint8),
         records,
         keys,
@@ -165,16 +170,16 @@ def _of_topic(rank: int, topic: str, cut: Cut) -> Taken:
     if topic in _BEHAVIOUR and plain:
         try:
             values = records.values
-            frame = columns.decode(topic, [values[i] or b"" for i in plain], [keys[i] for i in plain])
-        except columns.ColumnsRefused:
+            frame = blocks.decode(topic, [values[i] or b"" for i in plain], [keys[i] for i in plain])
+        except blocks.ColumnsRefused:
             plain = []
         else:
-            _fill(taken, topic, np.array(plain), frame, cut.now)
+            _fill(taken, topic, np.array(plain), frame, now)
     else:
         plain = []
     if len(plain) < n:
         for i in sorted(set(range(n)) - set(plain)):
-            _one(taken, topic, i, cut.now)
+            _one(taken, topic, i, now)
     return taken
 
 

@@ -1,7 +1,8 @@
-"""The Faust app of a role: one agent over all source topics, whose events are cuts."""
+"""The Faust app of a role: one agent over all source topics, whose events are turns of cuts."""
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -76,10 +77,10 @@ def build(spec: Spec, settings: Settings, web_port: int, datadir: Path) -> CutAp
     source = app.topic(*spec.sources, schema=raw)
 
     @app.agent(source, name=spec.app)
-    async def line(cuts: Any) -> None:
-        async for event in cuts.events():
-            cut: Cut = event.value
-            await cast(CutConsumer, app.consumer).handle(cut)
+    async def line(turns: Any) -> None:
+        async for event in turns.events():
+            cuts: Sequence[Cut] = event.value
+            await cast(CutConsumer, app.consumer).handle(cuts)
 
     @app.page("/metrics")
     async def metrics(view: Any, request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A cut, what a handler answers, and the handler's contract."""
+"""A cut, the turn in which it is handled, what a handler answers, and the handler's contract."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -75,13 +75,20 @@ class Handled:
             store.set_due(self.resting, self.resting_due)
 
 
+# Cuts with their tables, each of another partition, all with the same `now`, `control` and `history`.
+Turn = Sequence[tuple[Cut, Store]]
+
+
 class Handler(Protocol):
-    """The pure middle of a line: a cut and its table in, outputs and rows out; no clock, no writes."""
+    """The pure middle of lines: cuts and their tables in, outputs and rows out; no clock, no writes."""
 
     policy: str
 
-    def handle(self, cut: Cut, table: Store) -> Handled:
-        """Handle one cut. Any exception ends the worker: nothing of the cut is visible then."""
+    def handle(self, turn: Turn) -> list[Handled]:
+        """Handle the cuts of a turn; what one gives does not depend on which others are handled with it.
+
+        Any exception ends the worker: nothing of the cuts is visible then.
+        """
         ...
 
     def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:

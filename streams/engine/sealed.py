@@ -50,7 +50,7 @@ def replay(spec: Spec, partition: int) -> Iterator[tuple[Cut, Entry, Handled, St
             control_version = cut.control.version
             for slots, _, rows in store.batches():
                 store.set_due(slots, spec.handler.due_at(rows, cut.before, cut.control))
-        handled = spec.handler.handle(cut, store)
+        [handled] = spec.handler.handle([(cut, store)])
         handled.apply(store)
         yield cut, entry, handled, store
 

@@ -37,12 +37,33 @@ def test_a_cut_split_anywhere_gives_the_same_rows_and_decisions(cuts: list[Cut],
 def test_handling_a_stored_cut_again_gives_the_same_outputs(cuts: list[Cut]) -> None:
     fast = Fast()
     for cut in cuts:
-        once = fast.decider.handle(cut, fast.store)
-        again = fast.decider.handle(cut, fast.store)
+        [once] = fast.decider.handle([(cut, fast.store)])
+        [again] = fast.decider.handle([(cut, fast.store)])
         assert once.outputs == again.outputs
         assert changelog(once) == changelog(again)
         assert once.tallies == again.tallies
         once.apply(fast.store)
+
+
+@given(stories(), st.data())
+def test_a_cut_gives_the_same_alone_and_in_a_turn_with_others(cuts: list[Cut], data: st.DataObject) -> None:
+    alone, together = [Fast() for _ in range(3)], [Fast() for _ in range(3)]
+    for cut in cuts:
+        count = sum(len(records) for records in cut.records.values())
+        parts = [cut, *split(cut, data.draw(st.integers(0, count)))]  # all about the same few recipients
+        wanted = [fast.handle(part) for fast, part in zip(alone, parts, strict=True)]
+        for fast, part in zip(together, parts, strict=True):
+            fast.observe(part)
+        found = together[0].decider.handle(
+            [(part, fast.store) for part, fast in zip(parts, together, strict=True)]
+        )
+        for fast, one, other in zip(together, found, wanted, strict=True):
+            one.apply(fast.store)
+            assert one.outputs == other.outputs
+            assert changelog(one) == changelog(other)
+            assert (one.tallies, one.figures, one.changes) == (other.tallies, other.figures, other.changes)
+        assert [fast.rows() for fast in together] == [fast.rows() for fast in alone]
+        assert [fast.due() for fast in together] == [fast.due() for fast in alone]
 
 
 @given(stories())

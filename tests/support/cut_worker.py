@@ -15,7 +15,7 @@ from schemas.settings import Settings
 from streams import logs
 from streams.engine import app as engine
 from streams.engine.control import Control
-from streams.engine.cut import Cut, Handled, Out
+from streams.engine.cut import Cut, Handled, Out, Turn
 from streams.engine.journal import Tally
 from streams.engine.kafka import Client
 from streams.engine.line import Spec
@@ -35,7 +35,10 @@ class Count:
         self.outputs = outputs
         self.fault = fault
 
-    def handle(self, cut: Cut, table: Store) -> Handled:
+    def handle(self, turn: Turn) -> list[Handled]:
+        return [self._handle(cut, table) for cut, table in turn]
+
+    def _handle(self, cut: Cut, table: Store) -> Handled:
         (topic, records), *_ = cut.records.items()
         counts: dict[bytes, int] = {}
         handled = Handled(figures=dict.fromkeys(_FIGURES, 0))

@@ -157,13 +157,17 @@ class Fast:
 
     def handle(self, cut: Cut) -> Handled:
         """Handle a cut and apply it, as a line does."""
+        self.observe(cut)
+        [handled] = self.decider.handle([(cut, self.store)])
+        handled.apply(self.store)
+        return handled
+
+    def observe(self, cut: Cut) -> None:
+        """Work out anew when rows are due if control has changed, as a line does."""
         if cut.control.version != self.control_version:
             self.control_version = cut.control.version
             for slots, _, rows in self.store.batches():
                 self.store.set_due(slots, self.decider.due_at(rows, cut.before, cut.control))
-        handled = self.decider.handle(cut, self.store)
-        handled.apply(self.store)
-        return handled
 
     def rows(self) -> dict[str, bytes]:
         """Rows by recipient."""

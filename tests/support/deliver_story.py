@@ -112,7 +112,7 @@ class DeliverStory:
             dict(self._nexts),
             feedback,
         )
-        handled = self._handler.handle(cut, self._store)
+        [handled] = self._handler.handle([(cut, self._store)])
         handled.apply(self._store)
         for name, change in handled.changes.items():
             self._standing[name] += change

@@ -52,7 +52,7 @@ class World:
         nexts = dict.fromkeys(by_topic, self.offset + 1)
         taken = {topic: Batch.of(records) for topic, records in by_topic.items()}
         cut = Cut(0, self.number, self.now, self.now, self.control, 0, None, False, taken, nexts, feedback)
-        handled = self.handler.handle(cut, self.store)
+        [handled] = self.handler.handle([(cut, self.store)])
         handled.apply(self.store)
         for name, change in handled.changes.items():
             self.standing[name] += change
@@ -285,7 +285,7 @@ def test_records_that_are_no_commands_become_dead_letters(world: World) -> None:
     feedback = Feedback(False, [], lambda _: 1)
     nexts = dict.fromkeys([t.name for t in topics.DISPATCH_SOURCES], 4)
     cut = Cut(0, 1, T0, T0, Control(), 0, None, False, {topic: Batch.of(bad)}, nexts, feedback)
-    handled = world.handler.handle(cut, world.store)
+    [handled] = world.handler.handle([(cut, world.store)])
     letters = [codec.decode(o.topic, o.value or b"")["reason"] for o in handled.outputs]
     assert letters == ["malformed", "key_mismatch", "invalid"]
     assert (handled.tallies[1].dead_lettered, handled.effects) == (3, [])
@@ -318,5 +318,5 @@ def test_a_command_whose_ids_are_none_becomes_a_dead_letter(world: World, field:
     bad = Record(1, T0, b"gmail", codec.encode(topic, fields), ())
     nexts = dict.fromkeys([t.name for t in topics.DISPATCH_SOURCES], 2)
     cut = Cut(0, 1, T0, T0, Control(), 0, None, False, {topic: Batch.of([bad])}, nexts, feedback)
-    handled = world.handler.handle(cut, world.store)
+    [handled] = world.handler.handle([(cut, world.store)])
     assert [codec.decode(o.topic, o.value or b"")["reason"] for o in handled.outputs] == ["invalid"]
