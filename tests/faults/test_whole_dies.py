@@ -53,6 +53,15 @@ def _kill(stack: Stack, what: str, workers: dict[str, int]) -> None:
     SERVERS[what](stack.settings.state_dir).up()
 
 
+def _start_the_ended(stack: Stack, workers: dict[str, int]) -> None:
+    """Start a recorder again that found no ClickHouse when it started, as a supervisor does."""
+    recorder = stack.children[workers["record"]]
+    if recorder.poll() is not None:
+        assert "does not answer" in stack.log(recorder)
+        stack.start_worker("record")
+        workers["record"] = len(stack.children) - 1
+
+
 def _started(stack: Stack, worker: subprocess.Popen[bytes]) -> Callable[[], bool]:
     return lambda: "worker_started" in stack.log(worker)
 
@@ -81,6 +90,7 @@ def _assert_kills_lose_nothing(folder: Path, each: int, apart: float, seed: int)
             _kill(stack, what, workers)
         living.join(stacks.PATIENCE_S)
         assert not living.is_alive()
+        _start_the_ended(stack, workers)
         stacks.await_quiet(stack)
         mail.await_until("the last outcome", lambda: State.CLAIMED not in mail.states(stack).values())
         recorder = stack.children[workers["record"]]
