@@ -13,6 +13,7 @@ from models.segments import Segments
 from models.sendtime import SendTimeModel
 from models.triggers import BEFORE_RECORDS, States, Triggers
 from schemas import ids, topics
+from schemas.layouts import opaque, picked
 from schemas.policy import Policy
 from schemas.profile import HOUR_MS, MINUTE_MS, PURPOSES, TIMED_SEGMENTS, Consent, Suppression
 from schemas.reasons import Reason
@@ -119,7 +120,7 @@ def decide(
     of_records[behaviour.row] = True
     of_records[[other.row for other in others]] = True
     only_due = np.flatnonzero(~of_records & known)
-    stored = rows[only_due]
+    stored = picked(rows, only_due)
     rows["hour"] = np.where(known, rows["hour"], now // HOUR_MS)
     profile.roll(rows, now)
 
@@ -139,7 +140,7 @@ def decide(
     changed[found.row[(found.holds != found.held).any(1)]] = True
     changed |= of_records | ~known
     unchanged = ~changed[only_due]
-    rows[only_due[unchanged]] = stored[unchanged]
+    opaque(rows)[only_due[unchanged]] = opaque(stored)[unchanged]
     decided = np.unique(asked.position[asked.position != BEFORE_RECORDS])
     fates = Fates(behaviour.position[~accepted], stale, unknown, decided)
     return Decided(rows, changed, profile.next_due(rows, now, moment.paused), out, fates)

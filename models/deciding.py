@@ -9,6 +9,7 @@ import numpy as np
 
 from models import audit, contact, zones
 from models.sendtime import CANDIDATES, TIERS, Chosen, SendTimeModel
+from schemas.layouts import picked
 from schemas.policy import Campaign, Policy
 from schemas.profile import HOUR_MS, MINUTE_MS, PURPOSES, Consent, Slot, Suppression
 from schemas.reasons import Reason
@@ -45,7 +46,7 @@ def decide(
 
     The caller adds what the trigger was: cause, segments, features, policy.
     """
-    some = rows[asked.row]
+    some = picked(rows, asked.row)
     number = np.array([campaign.number for campaign in asked.campaigns])
     consent = some["consent"][
         np.arange(len(some)), [PURPOSES.index(campaign.purpose) for campaign in asked.campaigns]

@@ -6,6 +6,7 @@ from models import audit, columns, contact
 from models.audit import Output
 from models.profile import UNCONFIRMED_AFTER_MS
 from schemas import ids
+from schemas.layouts import picked
 from schemas.policy import OTHER_PROVIDER, Campaign, Policy
 from schemas.profile import PENDING, PURPOSES, Consent, Slot, Suppression
 from schemas.reasons import Reason
@@ -45,7 +46,7 @@ def _settle_one_each(
     rows: np.ndarray, row: np.ndarray, slot: np.ndarray, policy: Policy, now: int, out: Output
 ) -> None:
     """Settle one slot of each of distinct rows."""
-    some = rows[row]
+    some = picked(rows, row)
     sends = some["pending"][np.arange(len(row)), slot]
     free_at = contact.cap_free_at(some, now, policy.contact)
     quiet_until = contact.quiet_ends_at(contact.zone_of(some, policy.contact), now, policy.contact)

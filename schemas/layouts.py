@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -107,3 +107,13 @@ class Layouts:
             step(rows, new)
             rows = new
         return rows
+
+
+def opaque(rows: np.ndarray) -> np.ndarray:
+    """The same rows as plain bytes: numpy copies those at once, structured ones field by field."""
+    return rows.view(f"V{rows.itemsize}")
+
+
+def picked(rows: np.ndarray, which: Any) -> np.ndarray:
+    """Copies of some rows, by number or mask."""
+    return np.asarray(opaque(rows)[which].view(rows.dtype))

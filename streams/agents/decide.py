@@ -13,8 +13,9 @@ from models.decide import decide as decide_cuts
 from models.segments import Segments
 from models.sendtime import HourOfWeekProfile
 from schemas import codec, topics
+from schemas.layouts import opaque, picked
 from schemas.policy import Policy
-from schemas.profile import Slot, empty
+from schemas.profile import ROW, Slot, empty
 from streams.agents import intake, letters
 from streams.agents.intake import Taken
 from streams.engine.control import Control
@@ -65,7 +66,8 @@ class Decider:
             Other(int(row_of[i]), i, topics.SOURCES[taken.topic[i]].name, taken.fields[i])
             for i in live[taken.kind[live] < 0].tolist()
         ]
-        rows, known = (_joined([part.rows for part in parts]), _joined([part.known for part in parts]))
+        rows = _joined([opaque(part.rows) for part in parts]).view(ROW)
+        known = _joined([part.known for part in parts])
         waiting = _waiting(rows)
         first = parts[0].cut
         decided = decide_cuts(
@@ -136,7 +138,7 @@ class Decider:
         return Handled(
             outputs=[*part.outputs, *self._outputs(part.cut, out), *_dead_letters(taken, part)],
             keys=part.keys if whole else [part.keys[i] for i in changed.tolist()],
-            rows=rows if whole else rows[changed],
+            rows=rows if whole else picked(rows, changed),
             due_at=due_at if whole else due_at[changed],
             resting=part.slots[rests],
             resting_due=due_at[rests],
@@ -231,7 +233,7 @@ def _gather(
         rows = table.gather(slots)
     else:
         rows = empty(len(slots))
-        rows[known] = table.gather(slots[known])
+        opaque(rows)[known] = opaque(table.gather(slots[known]))
     return rows, [*keys, *table.keys_at(only_due)], known, slots
 
 

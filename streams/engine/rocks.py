@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 import numpy as np
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
+from schemas.layouts import opaque
 from streams.engine.kafka import KafkaUnavailable
 from streams.engine.store import NEVER, UNKNOWN
 
@@ -140,7 +141,7 @@ class RocksStore:
 
     def put_many(self, keys: Sequence[bytes], rows: np.ndarray, due_at: np.ndarray) -> None:
         """See `Store.put_many`."""
-        values = np.ascontiguousarray(rows).view(f"V{self.dtype.itemsize}").tolist()
+        values = opaque(rows).tolist()
         slots, live = self.find(keys).tolist(), self._is_live(rows).tolist()
         for key, slot, due, row, is_live in zip(keys, slots, due_at.tolist(), values, live, strict=True):
             if slot == UNKNOWN:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from schemas.layouts import opaque
 from streams.engine.cut import Handled, Out
 from streams.engine.journal import Entry
 
@@ -21,8 +20,7 @@ class Staged:
     def add(self, handled: Handled, entry: Entry, journal: str) -> None:
         """Take in one more cut."""
         if handled.rows is not None:
-            whole = np.ascontiguousarray(handled.rows).view(f"V{handled.rows.itemsize}")
-            self.rows |= dict(zip(handled.keys, whole.tolist(), strict=True))
+            self.rows |= dict(zip(handled.keys, opaque(handled.rows).tolist(), strict=True))
         self.rows |= dict.fromkeys(handled.forgotten)
         self.outputs += [*handled.outputs, Out(journal, None, entry.encode(journal), entry.partition)]
         self.entries.append(entry)

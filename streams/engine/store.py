@@ -7,6 +7,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from schemas.layouts import opaque, picked
+
 UNKNOWN: Final = -1
 NEVER: Final = np.iinfo(np.int64).max
 _CHUNK_BITS: Final = 12
@@ -105,8 +107,9 @@ class SlabStore:
     def gather(self, slots: np.ndarray) -> np.ndarray:
         """See `Store.gather`."""
         out = np.empty(len(slots), self.dtype)
+        whole = opaque(out)
         for number, mine, within in self._by_chunk(slots):
-            out[mine] = self._chunks[number][within]
+            whole[mine] = opaque(self._chunks[number])[within]
         return out
 
     def put_many(self, keys: Sequence[bytes], rows: np.ndarray, due_at: np.ndarray) -> None:
@@ -115,8 +118,9 @@ class SlabStore:
         self._keep(slots[slots != UNKNOWN])
         for place in np.flatnonzero(slots == UNKNOWN).tolist():
             slots[place] = self._occupy(keys[place])
+        whole = opaque(rows)
         for number, mine, within in self._by_chunk(slots):
-            self._chunks[number][within] = rows[mine]
+            opaque(self._chunks[number])[within] = whole[mine]
         self.set_due(slots, due_at)
 
     def delete_many(self, keys: Sequence[bytes]) -> None:
@@ -157,7 +161,7 @@ class SlabStore:
                 yield np.arange(first, first + len(keys)), occupied, chunk[: len(keys)]
             elif occupied:
                 within = np.flatnonzero([key is not None for key in keys])
-                yield first + within, occupied, chunk[within]
+                yield first + within, occupied, picked(chunk, within)
 
     def live(self) -> Iterator[tuple[np.ndarray, list[bytes], np.ndarray]]:
         """See `Store.live`: any row."""
@@ -184,7 +188,7 @@ class SlabStore:
             while len(self._chunks) << _CHUNK_BITS < first + count:
                 self._chunks.append(np.zeros(_CHUNK_ROWS, self.dtype))
             for number, mine, places in self._by_chunk(np.arange(first, first + count)):
-                self._chunks[number][places] = rows[mine]
+                opaque(self._chunks[number])[places] = opaque(rows)[mine]
         self._key_at += keys
         self._slot_of.update(zip(keys, range(first, first + count), strict=True))
         while len(self._due_at) < len(self._key_at):
@@ -255,7 +259,7 @@ class Frozen:
         with self._lock:
             slots = slots[slots < self._slots]
             slots = slots[~self._done[slots]]
-            rows = self._store.gather(slots).view(f"V{self._store.dtype.itemsize}").tolist()
+            rows = opaque(self._store.gather(slots)).tolist()
             for slot, row in zip(slots.tolist(), rows, strict=True):
                 self._aside[slot] = self._store._key_at[slot], row
             self._done[slots] = True
@@ -277,7 +281,7 @@ class Frozen:
             occupied = [place for place, key in enumerate(keys) if key is not None]
             if occupied:
                 whole = len(occupied) == len(keys)
-                yield [key for key in keys if key is not None], rows if whole else rows[occupied]
+                yield [key for key in keys if key is not None], rows if whole else picked(rows, occupied)
 
     def release(self) -> None:
         """Let the slab forget that it was frozen."""
