@@ -56,7 +56,7 @@ class Metrics:
         self._commit = made.histogram(metrics.COMMIT_SECONDS)
 
     def handled(self, seconds: float) -> None:
-        """A transaction's cuts were computed."""
+        """A turn's cuts were computed."""
         self._handle.observe(seconds)
 
     def committed(self, entries: list[Entry], seconds: float) -> None:

@@ -167,20 +167,29 @@ def _of_topic(rank: int, topic: str, cuts: Sequence[Cut]) -> Taken:
         for i, value in enumerate(records.values)
         if value is not None and value.startswith(header) and len(value) <= topics.MAX_RECORD_BYTES
     ]
-    if topic in _BEHAVIOUR and plain:
-        try:
-            values = records.values
-            frame = blocks.decode(topic, [values[i] or b"" for i in plain], [keys[i] for i in plain])
-        except blocks.ColumnsRefused:
-            plain = []
-        else:
-            _fill(taken, topic, np.array(plain), frame, now)
-    else:
-        plain = []
-    if len(plain) < n:
-        for i in sorted(set(range(n)) - set(plain)):
+    done = _block(taken, topic, plain, now) if topic in _BEHAVIOUR and plain else []
+    if len(done) < n:
+        for i in sorted(set(range(n)) - set(done)):
             _one(taken, topic, i, now)
     return taken
+
+
+def _block(taken: Taken, topic: str, places: list[int], now: int) -> list[int]:
+    """Decode records of one topic together; returns the places of those that could be."""
+    values, keys = taken.records.values, taken.recipient
+    try:
+        frame = blocks.decode(topic, [values[i] or b"" for i in places], [keys[i] for i in places])
+    except blocks.ColumnsRefused:
+        # By cut, then: a block is laxer than a single record, and a cut's fate must not hang on another's.
+        cuts = taken.cut[places].tolist()
+        if cuts[0] == cuts[-1]:
+            return []
+        by_cut: dict[int, list[int]] = {}
+        for cut, place in zip(cuts, places, strict=True):
+            by_cut.setdefault(cut, []).append(place)
+        return [place for some in by_cut.values() for place in _block(taken, topic, some, now)]
+    _fill(taken, topic, np.array(places), frame, now)
+    return places
 
 
 def _fill(taken: Taken, topic: str, places: np.ndarray, frame: pl.DataFrame, now: int) -> None:

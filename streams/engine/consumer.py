@@ -218,22 +218,26 @@ class CutConsumer(driver.Consumer):
             await asyncio.wait_for(self._news.wait(), timeout)
         self._news.clear()
         self._stay_a_member()
-        generation = self.app.consumer_generation_id
         self._take_in()
         control = self.control.poll()
         if control.clock.mode != "plan" and self._few():
             await asyncio.sleep(self._turned_at + _TURN_EVERY_S - uptime())
             self._take_in()
+        generation = self.app.consumer_generation_id
         if self.spec.effects is not None:
             self.spec.effects.observe(control)
         self.metrics.serving(len(self.lines))
         lines = iter(list(self.lines.values()))
-        while turns := self._turns(lines, control):
+        while self._goes_on(generation) and (turns := self._turns(lines, control)):
             for cuts in turns:
-                if not self.flow_active or self.app.consumer_generation_id != generation:
+                if not self._goes_on(generation):
                     return
                 yield self._message(cuts, generation)
         self._end_if_fenced_for_long()
+
+    def _goes_on(self, generation: int) -> bool:
+        """Whether the lines are still those of this generation, and may make cuts."""
+        return bool(self.flow_active) and self.app.consumer_generation_id == generation
 
     def _few(self) -> bool:
         """Whether little waits for free lines: more may come until the next turn is due, at little cost."""
@@ -248,14 +252,19 @@ class CutConsumer(driver.Consumer):
         )
 
     def _turns(self, lines: Iterator[Line], control: Control) -> list[list[Cut]]:
-        """Cuts of the next lines, until there is enough for a turn; those of one moment together."""
-        turns: defaultdict[tuple[int, bool], list[Cut]] = defaultdict(list)
+        """Cuts of the next lines, until there is enough for a turn; those of one moment together.
+
+        Alone are a large cut, for which the others would wait, and a planned one, which many more follow.
+        """
+        turns: defaultdict[tuple[int, int | None], list[Cut]] = defaultdict(list)
         records, wall = 0, time.time_ns() // 1_000_000
         for line in lines:
             cut = line.next_cut(control, wall)
             if cut is not None:
-                turns[cut.now, cut.history].append(cut)
-                records += sum(map(len, cut.records.values()))
+                size = sum(map(len, cut.records.values()))
+                alone = cut.plan_id is not None or size >= _TURN_RECORDS
+                turns[cut.now, cut.partition if alone else None].append(cut)
+                records += size
             if records >= _TURN_RECORDS:
                 break
         if turns:
@@ -330,18 +339,18 @@ class CutConsumer(driver.Consumer):
     async def handle(self, cuts: Sequence[Cut]) -> None:
         """Handle the cuts of a turn and commit each off the loop; its line goes on when that is done."""
         # Of a partition that has moved since the cut was made nothing will be visible.
-        turn = [
+        mine = [
             (line, cut)
             for cut in cuts
             if (line := self.lines.get(cut.partition)) is not None and line.in_flight is cut
         ]
-        if not turn:
+        if not mine:
             return
         began = time.perf_counter()
         reach(self.spec.role, "before_handle")
         try:
-            found = self.spec.handler.handle([(cut, line.store) for line, cut in turn])
-            for (line, cut), handled in zip(turn, found, strict=True):
+            found = self.spec.handler.handle([(cut, line.store) for line, cut in mine])
+            for (line, cut), handled in zip(mine, found, strict=True):
                 line.stage(cut, handled)
                 self._follow(line, cut)
         except asyncio.CancelledError:
@@ -349,7 +358,7 @@ class CutConsumer(driver.Consumer):
         except BaseException as error:  # a panic of polars is no Exception, and must not stall the line
             end_worker(error)
         self.metrics.handled(time.perf_counter() - began)
-        for line, _ in turn:
+        for line, _ in mine:
             self._begin(self._finish(line))
 
     def _follow(self, line: Line, cut: Cut) -> None:

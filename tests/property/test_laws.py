@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
@@ -47,10 +48,12 @@ def test_handling_a_stored_cut_again_gives_the_same_outputs(cuts: list[Cut]) -> 
 
 @given(stories(), st.data())
 def test_a_cut_gives_the_same_alone_and_in_a_turn_with_others(cuts: list[Cut], data: st.DataObject) -> None:
-    alone, together = [Fast() for _ in range(3)], [Fast() for _ in range(3)]
+    alone, together = [Fast() for _ in range(4)], [Fast() for _ in range(4)]
     for cut in cuts:
         count = sum(len(records) for records in cut.records.values())
-        parts = [cut, *split(cut, data.draw(st.integers(0, count)))]  # all about the same few recipients
+        # All about the same few recipients, more than a turn can bring; on partition 1 nearly all are
+        # misrouted.
+        parts = [cut, *split(cut, data.draw(st.integers(0, count))), replace(cut, partition=1)]
         wanted = [fast.handle(part) for fast, part in zip(alone, parts, strict=True)]
         for fast, part in zip(together, parts, strict=True):
             fast.observe(part)
