@@ -12,6 +12,9 @@ SUITES = ("decide", "latency", "recovery", "stages", "state")
 
 if __name__ == "__main__":
     names = sys.argv[1:]
+    if {"-h", "--help"} & {*names}:
+        print(f"python -m benchmarks SUITE …, or make bench SUITE=SUITE; the suites: {', '.join(SUITES)}")
+        sys.exit()
     unknown = [name for name in names if name not in SUITES]
     if unknown or not names:
         sys.exit(f"name a suite, SUITE=…; there are: {', '.join(SUITES)}")

@@ -118,6 +118,13 @@ class Settings(BaseSettings):
             raise ValueError(f'{value!r} names no mailbox; write for example "Shop <hello@shop.example>"')
         return value
 
+    @field_validator("target_latency", "snapshot_every")
+    @classmethod
+    def _some(cls, value: Milliseconds) -> Milliseconds:
+        if value < 1:
+            raise ValueError(f'{value} is no time; write for example "50 ms"')
+        return value
+
     @field_validator("watchdog")
     @classmethod
     def _patient(cls, value: Milliseconds) -> Milliseconds:

@@ -15,14 +15,14 @@ class Milliseconds(int):
 
     @classmethod
     def parse(cls, text: object) -> Self:
-        """Read `16 h`, `3 days`, `90 s`. Raises ValueError with what would be right."""
-        if isinstance(text, int) and not isinstance(text, bool):
-            return cls(text)
+        """Read `16 h`, `90 s`, `50 ms`. Raises ValueError with what would be right."""
+        if isinstance(text, cls):
+            return text
         match = _TEXT.fullmatch(str(text).lower())
         name = match[2] if match else ""
         unit = name if name in _UNITS else _NAMES.get(name.removesuffix("s"), name)
         if match is None or unit not in _UNITS:
-            raise ValueError(f'{text!r} is not a duration; write for example "16 h", "3 days" or "90 s"')
+            raise ValueError(f'{text!r} is not a duration; write for example "16 h", "90 s" or "50 ms"')
         return cls(round(float(match[1]) * _UNITS[unit]))
 
     def __str__(self) -> str:

@@ -36,7 +36,7 @@ _DRAIN_S: Final = 20.0
 _EFFECTS_DRAIN_S: Final = 10.0
 _TICK_S: Final = 0.02  # what is due, control and effects are looked after so often, news or none
 # A turn handles the cuts of several lines at once, since a call costs 2 ms whatever is in it.
-_TURN_EVERY_S: Final = 0.02  # at most, while little waits
+_COMPANY_S: Final = 0.04  # for so long after one the next waits for lines that commit, while little waits
 _TURN_RECORDS: Final = 2000  # enough for one
 _COMMITS_AT_ONCE: Final = 48
 _TAKEOVERS_AT_ONCE: Final = 4
@@ -79,7 +79,8 @@ class CutConsumer(driver.Consumer):
         self._committed: dict[TP, int] = {}
         self._taking_over: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._news = asyncio.Event()
-        self._turned_at = 0.0  # of `uptime`
+        self._landed = asyncio.Event()  # a commit has
+        self._turned_at = 0.0  # of `uptime`; when the last turn was handled
         self.feed = Feed(self.spec.client, self._wake)
         self._committing = ThreadPoolExecutor(_COMMITS_AT_ONCE, "commit")
         self._sought = 0  # the assignment that was last acted upon
@@ -220,9 +221,8 @@ class CutConsumer(driver.Consumer):
         self._stay_a_member()
         self._take_in()
         control = self.control.poll()
-        if control.clock.mode != "plan" and self._few():
-            await asyncio.sleep(self._turned_at + _TURN_EVERY_S - uptime())
-            self._take_in()
+        if control.clock.mode != "plan":
+            await self._gather_company()
         generation = self.app.consumer_generation_id
         if self.spec.effects is not None:
             self.spec.effects.observe(control)
@@ -239,8 +239,20 @@ class CutConsumer(driver.Consumer):
         """Whether the lines are still those of this generation, and may make cuts."""
         return bool(self.flow_active) and self.app.consumer_generation_id == generation
 
+    async def _gather_company(self) -> None:
+        """While little waits, let the lines that commit join the next turn: alone each would cost as much."""
+        until = self._turned_at + _COMPANY_S
+        while self._few() and self._committing_lines() and (left := until - uptime()) > 0:
+            self._landed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._landed.wait(), left)
+            self._take_in()
+
+    def _committing_lines(self) -> bool:
+        return any(line.in_flight is not None and not line.fenced for line in self.lines.values())
+
     def _few(self) -> bool:
-        """Whether little waits for free lines: more may come until the next turn is due, at little cost."""
+        """Whether little waits for the lines that are free."""
         return (
             sum(
                 len(buffer)
@@ -267,8 +279,6 @@ class CutConsumer(driver.Consumer):
                 records += size
             if records >= _TURN_RECORDS:
                 break
-        if turns:
-            self._turned_at = uptime()
         return [*turns.values()]
 
     def _stay_a_member(self) -> None:
@@ -358,6 +368,7 @@ class CutConsumer(driver.Consumer):
         except BaseException as error:  # a panic of polars is no Exception, and must not stall the line
             end_worker(error)
         self.metrics.handled(time.perf_counter() - began)
+        self._turned_at = uptime()
         for line, _ in mine:
             self._begin(self._finish(line))
 
@@ -381,6 +392,7 @@ class CutConsumer(driver.Consumer):
             if not line.released:
                 line.settled()
             self._news.set()
+            self._landed.set()
             self.metrics.committed(entries, time.perf_counter() - began)
         except Fenced:
             line.fenced = True

@@ -9,6 +9,7 @@ raises.
 
 import os
 import signal
+import sys
 import threading
 from typing import Final, NoReturn
 
@@ -68,7 +69,14 @@ def _parse(text: str) -> dict[str, tuple[str, int]]:
     return out
 
 
-_armed: Final = _parse(os.environ.get("OPPORTUNE_FAILPOINT", ""))
+def _armed_by_environment() -> dict[str, tuple[str, int]]:
+    try:
+        return _parse(os.environ.get("OPPORTUNE_FAILPOINT", ""))
+    except BadFailpoint as error:
+        sys.exit(f"error: OPPORTUNE_FAILPOINT: {error}")
+
+
+_armed: Final = _armed_by_environment()
 _visits: Final[dict[str, int]] = {}
 _lock: Final = threading.Lock()
 
