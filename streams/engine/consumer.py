@@ -8,7 +8,7 @@ import asyncio
 import os
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final, NoReturn, cast
@@ -21,7 +21,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams import events
-from streams.engine.control import Control, ControlReader
+from streams.engine.control import ControlReader
 from streams.engine.cut import Cut, Effects, uptime
 from streams.engine.failpoint import reach
 from streams.engine.feed import Feed
@@ -29,15 +29,14 @@ from streams.engine.journal import Entry
 from streams.engine.kafka import KafkaUnavailable
 from streams.engine.line import Line, Spec
 from streams.engine.transaction import Fenced
+from streams.engine.turns import should_wait, turns
 from streams.metrics import Metrics
 
 _log = structlog.get_logger()
 _DRAIN_S: Final = 20.0
 _EFFECTS_DRAIN_S: Final = 10.0
 _TICK_S: Final = 0.02  # what is due, control and effects are looked after so often, news or none
-# A turn handles the cuts of several lines at once, since a call costs 2 ms whatever is in it.
-_COMPANY_S: Final = 0.04  # for so long after one the next waits for lines that commit, while little waits
-_TURN_RECORDS: Final = 2000  # enough for one
+_COMPANY_S: Final = 0.04  # for so long after a turn the next may wait for lines that commit
 _COMMITS_AT_ONCE: Final = 48
 _TAKEOVERS_AT_ONCE: Final = 4
 _EX_SOFTWARE: Final = 70
@@ -228,8 +227,8 @@ class CutConsumer(driver.Consumer):
             self.spec.effects.observe(control)
         self.metrics.serving(len(self.lines))
         lines = iter(list(self.lines.values()))
-        while self._goes_on(generation) and (turns := self._turns(lines, control)):
-            for cuts in turns:
+        while self._goes_on(generation) and (some := turns(lines, control)):
+            for cuts in some:
                 if not self._goes_on(generation):
                     return
                 yield self._message(cuts, generation)
@@ -240,46 +239,13 @@ class CutConsumer(driver.Consumer):
         return bool(self.flow_active) and self.app.consumer_generation_id == generation
 
     async def _gather_company(self) -> None:
-        """While little waits, let the lines that commit join the next turn: alone each would cost as much."""
+        """While little waits, let the lines that commit join the next turn."""
         until = self._turned_at + _COMPANY_S
-        while self._few() and self._committing_lines() and (left := until - uptime()) > 0:
+        while should_wait(self.lines.values()) and (left := until - uptime()) > 0:
             self._landed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._landed.wait(), left)
             self._take_in()
-
-    def _committing_lines(self) -> bool:
-        return any(line.in_flight is not None and not line.fenced for line in self.lines.values())
-
-    def _few(self) -> bool:
-        """Whether little waits for the lines that are free."""
-        return (
-            sum(
-                len(buffer)
-                for line in self.lines.values()
-                if line.in_flight is None
-                for buffer in line.buffers.values()
-            )
-            < _TURN_RECORDS
-        )
-
-    def _turns(self, lines: Iterator[Line], control: Control) -> list[list[Cut]]:
-        """Cuts of the next lines, until there is enough for a turn; those of one moment together.
-
-        Alone are a large cut, for which the others would wait, and a planned one, which many more follow.
-        """
-        turns: defaultdict[tuple[int, int | None], list[Cut]] = defaultdict(list)
-        records, wall = 0, time.time_ns() // 1_000_000
-        for line in lines:
-            cut = line.next_cut(control, wall)
-            if cut is not None:
-                size = sum(map(len, cut.records.values()))
-                alone = cut.plan_id is not None or size >= _TURN_RECORDS
-                turns[cut.now, cut.partition if alone else None].append(cut)
-                records += size
-            if records >= _TURN_RECORDS:
-                break
-        return [*turns.values()]
 
     def _stay_a_member(self) -> None:
         """Tell aiokafka that this loop turns: a consumer that does not fetch for long leaves its group."""
