@@ -15,7 +15,7 @@ from models.sendtime import HourOfWeekProfile
 from schemas import codec, topics
 from schemas.layouts import opaque, picked
 from schemas.policy import Policy
-from schemas.profile import ROW, Slot, empty
+from schemas.profile import Slot, empty
 from streams.agents import intake, letters
 from streams.agents.intake import Taken
 from streams.engine.control import Control
@@ -66,7 +66,7 @@ class Decider:
             Other(int(row_of[i]), i, topics.SOURCES[taken.topic[i]].name, taken.fields[i])
             for i in live[taken.kind[live] < 0].tolist()
         ]
-        rows = _joined([opaque(part.rows) for part in parts]).view(ROW)
+        rows = _joined([opaque(part.rows) for part in parts]).view(parts[0].rows.dtype)
         known = _joined([part.known for part in parts])
         waiting = _waiting(rows)
         first = parts[0].cut
