@@ -28,7 +28,10 @@ APP = "opportune-decide"
 
 @dataclass(frozen=True)
 class _Part:
-    """One cut's part of a turn: where its records are, and its rows; those without a record come last."""
+    """One cut's part of a turn: where its records are, and its n rows; those without a record come last.
+
+    `known` is bool (n,), `slots` int64 (n,): where the rows stand in the cut's table, `UNKNOWN` if nowhere yet.
+    """
 
     cut: Cut
     records: slice
@@ -99,7 +102,7 @@ class Decider:
     def _part(
         self, taken: Taken, cut: Cut, table: Store, records: slice, row_of: np.ndarray, start: int
     ) -> _Part:
-        """Place a cut's records at rows, numbered from `start` in `row_of`, and gather those.
+        """Place a cut's records at rows and gather those; into `row_of` go their numbers, from `start` on.
 
         Dead letters and misrouted records are at none.
         """
