@@ -30,7 +30,7 @@ APP = "opportune-decide"
 class _Part:
     """One cut's part of a turn: where its records are, and its n rows; those without a record come last.
 
-    `known` is bool (n,); `slots`, int64 (n,), are where the rows stand in the table, `UNKNOWN` if nowhere yet.
+    `known` is bool (n,); `slots`, int64 (n,), say where the rows stand in the table, or `UNKNOWN`.
     """
 
     cut: Cut
