@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 
 from schemas import codec, topics
+from schemas.binary import long, sized
 from schemas.profile import MINUTE_MS
 from streams.engine.partitioner import partition_of
 
@@ -82,14 +83,14 @@ class Crowd:
         what = chance.choice(len(_MIX), events, p=share) * _VARIANTS + chance.integers(0, _VARIANTS, events)
         at = until - _SPREAD_MS + (np.arange(1, events + 1) * _SPREAD_MS) // events
         contents = [(topic_of(kind), tail) for kind in _MIX for tail in _tails(kind)]
-        heads = [_text(key) for key in self.keys]
+        heads = [sized(key) for key in self.keys]
         header = {topic: codec.header(codec.current_id(topic)) for topic, _ in contents}
         for number, (person, content, moment) in enumerate(
             zip(who.tolist(), what.tolist(), at.tolist(), strict=True)
         ):
             topic, tail = contents[content]
-            event_id = b"\x02" + _text(b"e-%09d" % number)
-            value = b"".join((header[topic], heads[person], event_id, _long(moment), tail))
+            event_id = b"\x02" + sized(b"e-%09d" % number)
+            value = b"".join((header[topic], heads[person], event_id, long(moment), tail))
             yield Record(topic, self.places[person], self.keys[person], value)
 
 
@@ -108,21 +109,6 @@ def traits(key: bytes) -> tuple[dict[str, str], bool]:
 def topic_of(kind: str) -> str:
     """The topic that carries a kind of behaviour."""
     return topics.PURCHASES.name if kind == "purchase" else topics.CLICKS.name
-
-
-def _long(number: int) -> bytes:
-    """Avro long of a number that is not negative."""
-    number <<= 1
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def _text(text: bytes) -> bytes:
-    return _long(len(text)) + text
 
 
 def _tails(kind: str) -> Sequence[bytes]:

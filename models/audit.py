@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from schemas import ids
+from schemas.audit import TRANSITION, Body
 from schemas.policy import Campaign
 from schemas.reasons import Reason
 
-Body = tuple[str, dict[str, Any]]  # name of the record in audit.records' union, and the record
 _DECISION: Final = "opportune.Decision"
 _RELEASE: Final = "opportune.Release"
 
@@ -126,7 +126,7 @@ class Output:
     ) -> None:
         """Record that a recipient entered or left a segment."""
         record = {"segment": segment, "entered": entered, "cause": cause, "definition": definition}
-        self.audit.append((number, ("opportune.SegmentTransition", record)))
+        self.audit.append((number, (TRANSITION, record)))
 
     def consent(
         self,

@@ -174,10 +174,10 @@ def _transitions(
     out: Output,
 ) -> None:
     """Write down every membership change and store the last state in owned rows."""
-    for state, column in zip(*np.nonzero(found.holds != found.held), strict=True):
-        row, segment = int(found.row[state]), segments.definitions[column]
-        entered = bool(found.holds[state, column])
-        cause = _cause(found, int(state), causes, passed)
+    state, column = np.nonzero(found.holds != found.held)
+    changes = (state, column, found.row[state], found.holds[state, column])
+    for at, which, row, entered in zip(*(each.tolist() for each in changes), strict=True):
+        segment, cause = segments.definitions[which], _cause(found, at, causes, passed)
         out.transition(row, segment.name, entered, cause, segment.definition)
         if segment.number < TIMED_SEGMENTS:
             rows["entered"][row, segment.number] = now // MINUTE_MS if entered else 0

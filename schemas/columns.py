@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from schemas import codec
+from schemas.binary import long, sized
 
 _SYNC: Final = b"opportune-block!"
 _SENTINEL: Final = "\x00sentinel"
@@ -18,17 +19,6 @@ class ColumnsRefused(ValueError):
     """The block did not decode as a whole, or a guard failed. Decode record by record instead."""
 
 
-def _varint(number: int) -> bytes:
-    """Avro long: zig-zag, seven bits a byte."""
-    number <<= 1
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
 @cache
 def _container_header(number: int) -> bytes:
     """Header of an Avro container file with the schema of this id and no compression."""
@@ -36,8 +26,8 @@ def _container_header(number: int) -> bytes:
     for field in schema["fields"]:
         field.pop("default", None)  # polars refuses some, and reading what was written needs none
     meta = {b"avro.schema": json.dumps(schema).encode(), b"avro.codec": b"null"}
-    entries = b"".join(_varint(len(k)) + k + _varint(len(v)) + v for k, v in meta.items())
-    return b"Obj\x01" + _varint(len(meta)) + entries + b"\x00" + _SYNC
+    entries = b"".join(sized(key) + sized(value) for key, value in meta.items())
+    return b"Obj\x01" + long(len(meta)) + entries + b"\x00" + _SYNC
 
 
 @cache
@@ -78,7 +68,7 @@ def decode(topic: str, values: Sequence[bytes], keys: Sequence[bytes]) -> pl.Dat
         not found where it must stand, or a key differs. Some record is bad; only decoding one by one
         tells which.
     """
-    lengths = {length: _varint(length) for length in set(map(len, keys))}
+    lengths = {length: long(length) for length in set(map(len, keys))}
     # Or a record that is cut short could be mended by what stands before the next.
     if not all(
         [
@@ -90,9 +80,7 @@ def decode(topic: str, values: Sequence[bytes], keys: Sequence[bytes]) -> pl.Dat
     bodies = [value[codec.HEADER_BYTES :] for value in values]
     bodies.append(_sentinel(topic))
     block = b"".join(bodies)
-    container = b"".join(
-        (_container_header(codec.current_id(topic)), _varint(len(bodies)), _varint(len(block)), block, _SYNC)
-    )
+    container = b"".join((_container_header(codec.current_id(topic)), long(len(bodies)), sized(block), _SYNC))
     try:
         frame = pl.read_avro(io.BytesIO(container))
     except BaseException as error:  # a panic of the reader on bad bytes is not an Exception

@@ -13,6 +13,7 @@ from models.decide import decide as decide_cuts
 from models.segments import Segments
 from models.sendtime import HourOfWeekProfile
 from schemas import codec, topics
+from schemas.audit import AuditWriter
 from schemas.layouts import opaque, picked
 from schemas.policy import Policy
 from schemas.profile import Slot, empty
@@ -158,11 +159,11 @@ class Decider:
             "at": cut.now,
             "control_version": cut.control.version,
         }
+        writer = AuditWriter(about)
         outputs = []
         for number, body in out.audit:
-            name = out.names[number]
-            value = codec.encode(topics.AUDIT.name, {"recipient_id": name, **about, "body": body})
-            outputs.append(Out(topics.AUDIT.name, name.encode(), value, cut.partition))
+            key = out.names[number].encode()
+            outputs.append(Out(topics.AUDIT.name, key, writer.encode(key, body), cut.partition))
         for topic, records in ((topics.COMMANDS.name, out.commands), (topics.RECALLS.name, out.recalls)):
             outputs += [
                 Out(topic, record["lane"].encode(), codec.encode(topic, record)) for _, record in records

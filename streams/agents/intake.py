@@ -66,16 +66,17 @@ class Taken:
 
     def hashes(self, positions: np.ndarray) -> np.ndarray:
         """Hashes by which repeats are known, u8; 0 where neither producer nor re-keying gave an id."""
-        out = np.zeros(len(positions), np.uint64)
-        if self.records.headers is None and not any(self.event_ids):
-            return out
-        digest, given = xxhash.xxh3_64_intdigest, self.event_ids
-        for place, position in enumerate(positions.tolist()):
-            event_id = given[position]
-            if event_id is not None:
-                out[place] = digest(event_id.encode()) or 1
-            elif self.records.headers is not None and origin_of(self.records[position]) is not None:
-                out[place] = digest(self.event_id(position).encode()) or 1
+        listed = positions.tolist()
+        given = [self.event_ids[position] for position in listed]
+        if self.records.headers is not None:
+            for place, position in enumerate(listed):
+                if given[place] is None and origin_of(self.records[position]) is not None:
+                    given[place] = self.event_id(position)
+        out = np.zeros(len(given), np.uint64)
+        named = [place for place, event_id in enumerate(given) if event_id is not None]
+        names = given if len(named) == len(given) else [given[place] for place in named]
+        hashed = np.fromiter(map(xxhash.xxh3_64_intdigest, map(str.encode, names)), np.uint64, len(names))
+        out[named] = np.maximum(hashed, 1)
         return out
 
     def late(self, now: int) -> np.ndarray:
@@ -203,12 +204,17 @@ def _fill(taken: Taken, topic: str, places: np.ndarray, frame: pl.DataFrame, now
         taken.kind[places] = [_KIND_NUMBER[kind] for kind in frame.get_column("kind").to_list()]
     event_ids = frame.get_column("event_id")
     lengths: int | np.ndarray = 1
-    recipients = np.array([len(taken.recipient[i]) for i in places.tolist()])
+    whole = len(places) == len(taken.recipient)
+    keys = taken.recipient if whole else [taken.recipient[i] for i in places.tolist()]
+    recipients = np.fromiter(map(len, keys), np.int64, len(places))
     if event_ids.null_count() < len(event_ids):
         listed = event_ids.to_list()
         lengths = np.array([1 if event_id is None else len(event_id) for event_id in listed])
-        for i, event_id in zip(places.tolist(), listed, strict=True):
-            taken.event_ids[i] = event_id
+        if whole:
+            taken.event_ids = listed
+        else:
+            for i, event_id in zip(places.tolist(), listed, strict=True):
+                taken.event_ids[i] = event_id
     at = taken.at[places]
     suspect = (
         (lengths < 1) | (lengths > 64) | (recipients < 1) | (recipients > 128) | (taken.amount[places] < 0)

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Final, overload
 
 import numpy as np
@@ -49,13 +50,15 @@ class Batch(Sequence[Record]):
     @classmethod
     def of_messages(cls, messages: Sequence[Message]) -> "Batch":
         """The columns of what confluent-kafka's consumer gave."""
-        found: list[Any] = [message.headers() for message in messages]
+        count = len(messages)
+        found: list[Any] = [*map(Message.headers, messages)]
         headers = [_headers(each) for each in found] if any(found) else None
-        keys: list[Any] = [message.key() for message in messages]
-        values: list[Any] = [message.value() for message in messages]
+        keys: list[Any] = [*map(Message.key, messages)]
+        values: list[Any] = [*map(Message.value, messages)]
+        moments = map(itemgetter(1), map(Message.timestamp, messages))
         return cls(
-            np.array([message.offset() for message in messages], np.int64),
-            np.array([message.timestamp()[1] for message in messages], np.int64),
+            np.fromiter(map(Message.offset, messages), np.int64, count),
+            np.fromiter(moments, np.int64, count),
             keys,
             values,
             headers,

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 import structlog
@@ -168,12 +169,14 @@ class Feed:
             consumer.close()
 
     def _sort(self, messages: list[Message]) -> None:
-        for (topic, partition, failed), run in groupby(messages, _place):
-            listed = list(run)
-            if failed:
+        failed = [error is not None for error in map(Message.error, messages)]  # an error equals nothing
+        places = zip(map(Message.topic, messages), map(Message.partition, messages), failed, strict=True)
+        for (topic, partition, bad), run in groupby(zip(places, messages, strict=True), itemgetter(0)):
+            listed = [message for _, message in run]
+            if bad:
                 for message in listed:
                     self._note(message)
-            elif topic is not None and partition in self._readings:
+            elif topic is not None and partition is not None and partition in self._readings:
                 reading, batch = self._readings[partition], Batch.of_messages(listed)
                 self._read_bytes += batch.size
                 self._arrived.append(Arrived(topic, partition, reading, batch, None))
@@ -188,7 +191,3 @@ class Feed:
         elif topic is not None and partition in self._readings:
             reading = self._readings[partition]
             self._arrived.append(Arrived(topic, partition, reading, NOTHING, message.offset()))
-
-
-def _place(message: Message) -> tuple[str | None, int, bool]:
-    return message.topic(), message.partition() or 0, message.error() is not None

@@ -9,7 +9,7 @@ from streams.engine.control import Control
 from streams.engine.cut import Cut
 from streams.engine.line import Line
 
-_FULL: Final = 2000  # records
+FULL: Final = 4000  # records
 
 
 def turns(lines: Iterator[Line], control: Control) -> list[list[Cut]]:
@@ -23,10 +23,10 @@ def turns(lines: Iterator[Line], control: Control) -> list[list[Cut]]:
         cut = line.next_cut(control, wall)
         if cut is not None:
             size = sum(map(len, cut.records.values()))
-            alone = cut.plan_id is not None or size >= _FULL
+            alone = cut.plan_id is not None or size >= FULL
             found[cut.now, cut.partition if alone else None].append(cut)
             records += size
-        if records >= _FULL:
+        if records >= FULL:
             break
     return [*found.values()]
 
@@ -34,6 +34,6 @@ def turns(lines: Iterator[Line], control: Control) -> list[list[Cut]]:
 def should_wait(lines: Collection[Line]) -> bool:
     """Whether lines commit, and little waits for the others: a turn of few costs as much as one of all."""
     free = [line for line in lines if line.in_flight is None]
-    if sum(len(buffer) for line in free for buffer in line.buffers.values()) >= _FULL:
+    if sum(len(buffer) for line in free for buffer in line.buffers.values()) >= FULL:
         return False
     return any(line.in_flight is not None and not line.fenced for line in lines)

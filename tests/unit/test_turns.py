@@ -11,7 +11,7 @@ from streams.engine.batch import Batch, Buffer
 from streams.engine.control import Control
 from streams.engine.cut import Cut
 from streams.engine.line import Line
-from streams.engine.turns import should_wait, turns
+from streams.engine.turns import FULL, should_wait, turns
 
 CONTROL = Control()
 
@@ -65,7 +65,7 @@ def test_cuts_of_different_moments_are_not_handled_together() -> None:
 
 
 def test_a_planned_and_a_large_cut_are_handled_alone_the_light_ones_first() -> None:
-    lines = iter(_lines(Waiting(0, 10), Waiting(1, 5000), Waiting(2, 10)))
+    lines = iter(_lines(Waiting(0, 10), Waiting(1, FULL), Waiting(2, 10)))
     assert _partitions(turns(lines, CONTROL)) == [[0], [1]]
     assert _partitions(turns(lines, CONTROL)) == [[2]]
     planned = iter(_lines(*(Waiting(partition, 10, plan="history") for partition in range(3))))
@@ -73,7 +73,7 @@ def test_a_planned_and_a_large_cut_are_handled_alone_the_light_ones_first() -> N
 
 
 def test_a_turn_that_is_full_leaves_the_other_lines_to_the_next() -> None:
-    lines = iter(_lines(*(Waiting(partition, 900) for partition in range(5))))
+    lines = iter(_lines(*(Waiting(partition, FULL // 2 - 100) for partition in range(5))))
     assert _partitions(turns(lines, CONTROL)) == [[0, 1, 2]]
     assert _partitions(turns(lines, CONTROL)) == [[3, 4]]
 
@@ -83,6 +83,6 @@ def test_lines_that_commit_are_waited_for_while_little_waits() -> None:
     for line in (busy, fenced):
         line.next_cut(CONTROL, 0)
     assert should_wait(_lines(busy, Waiting(2, 10)))
-    assert not should_wait(_lines(busy, Waiting(2, 1500), Waiting(3, 500)))
+    assert not should_wait(_lines(busy, Waiting(2, FULL - 500), Waiting(3, 500)))
     assert not should_wait(_lines(fenced, Waiting(2, 10)))
     assert not should_wait(_lines(Waiting(2, 10)))
