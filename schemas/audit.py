@@ -26,7 +26,7 @@ Body = tuple[str, Mapping[str, Any]]  # name of the record in the union `body`, 
 
 
 class AuditWriter:
-    """Encodes the audit records of one cut; `about` holds the fields that all of them share.
+    """Encodes audit records of one cut; `about` holds the fields that these share.
 
     Those are the fields of an audit record but for `recipient_id`, its first, and `body`, its last.
     """

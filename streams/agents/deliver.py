@@ -12,6 +12,7 @@ import numpy as np
 from models import deliver
 from models.deliver import Delivering, Result
 from schemas import codec, topics
+from schemas.audit import AuditWriter
 from schemas.codec import MalformedRecord, UnknownSchema
 from schemas.dispatch import State, empty
 from schemas.policy import Lanes, Policy
@@ -195,8 +196,8 @@ def _outputs(cut: Cut, work: Delivering) -> list[Out]:
     }
     outputs = []
     for recipient, at, body in work.audit:
-        record = {"recipient_id": recipient, "at": at, **about, "body": ("opportune.Delivery", body)}
-        outputs.append(Out(topics.AUDIT.name, recipient.encode(), codec.encode(topics.AUDIT.name, record)))
+        key, writer = recipient.encode(), AuditWriter({"at": at, **about})
+        outputs.append(Out(topics.AUDIT.name, key, writer.encode(key, ("opportune.Delivery", body))))
     for event in work.events:
         key = event["recipient_id"].encode()
         outputs.append(Out(topics.DELIVERY.name, key, codec.encode(topics.DELIVERY.name, event)))

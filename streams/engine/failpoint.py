@@ -56,6 +56,7 @@ class Failed(RuntimeError):
 
 
 _ACTIONS: Final = ("kill", "stop", "hang", "fail")
+_NAMES: Final = (*POINTS, *SENDER_POINTS, *RECORD_POINTS, *SNAPSHOT_POINTS)
 
 
 def _parse(text: str) -> dict[str, tuple[str, int]]:
@@ -65,6 +66,8 @@ def _parse(text: str) -> dict[str, tuple[str, int]]:
         action, _, visit = rest.partition("@")
         if not name or action not in _ACTIONS or not (visit or "1").isdigit():
             raise BadFailpoint(f"{part!r}: write name:action@visit, action one of {', '.join(_ACTIONS)}")
+        if name.partition(".")[2] not in _NAMES:
+            raise BadFailpoint(f"{name!r} is no failpoint; after the role comes one of {', '.join(_NAMES)}")
         out[name] = (action, int(visit or "1"))
     return out
 
