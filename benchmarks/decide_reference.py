@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.decide_events import traits
-from schemas import codec, policy, topics
+from schemas import codec, policy_files, topics
 from schemas.profile import HOUR_MS, Consent
 from tests.reference.cuts import RefCut, RefRecord, RefResult
 from tests.reference.rules import Reference
@@ -34,7 +34,7 @@ class Job:
     """Decides one event of one recipient at a time; what is kept between events is the caller's."""
 
     def __init__(self, partitions: int) -> None:
-        self._policy = policy.load(POLICY)
+        self._policy = policy_files.load(POLICY)
         self._reference = Reference(self._policy, partitions)
         self._left_out = {"gates": [], "segments": [], "features": {}, "policy": self._policy.digest}
         self._number = 0

@@ -26,7 +26,7 @@ from benchmarks.decide_events import Crowd, Record
 from benchmarks.decide_feed import load
 from benchmarks.rig import Bench
 from benchmarks.stages import POLICY, cuts
-from schemas import policy, topics
+from schemas import policy_files, topics
 from schemas.profile import LAYOUTS, ROW
 from streams import logs, worker
 from streams.agents.decide import APP, Decider
@@ -106,7 +106,7 @@ def recipients(count: int) -> list[bytes]:
 
 def real_rows() -> list[bytes]:
     """Bytes of rows that DECIDE has made of clicks and purchases."""
-    decider, store = Decider(policy.load(POLICY), rig.PARTITIONS), SlabStore(ROW)
+    decider, store = Decider(policy_files.load(POLICY), rig.PARTITIONS), SlabStore(ROW)
     for cut in cuts(Crowd(_REAL_ROWS, rig.PARTITIONS, on=0), "zipf", 2000):
         [handled] = decider.handle([(cut, store)])
         handled.apply(store)

@@ -24,7 +24,7 @@ from models import decide as rules
 from models import deciding, profile, triggers
 from models.segments import Segments
 from models.sendtime import HourOfWeekProfile
-from schemas import policy, topics
+from schemas import policy_files, topics
 from schemas.profile import HOUR_MS, ROW
 from streams.agents import decide, intake
 from streams.agents.decide import Decider
@@ -133,7 +133,7 @@ def _crowd(recipients: int) -> Crowd:
 
 def _sized(transactions: Transactions, made: Iterable[Cut], size: int) -> dict[str, float]:
     """Microseconds an event by stage, medians over cuts of `size` events."""
-    decider, store = Decider(policy.load(POLICY), rig.PARTITIONS), SlabStore(ROW)
+    decider, store = Decider(policy_files.load(POLICY), rig.PARTITIONS), SlabStore(ROW)
     timed: defaultdict[str, list[float]] = defaultdict(list)
     for number, cut in enumerate(made):
         watch = Watch()

@@ -3,56 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 import polars as pl
 
-from models import features
+from models import features, segment_sql
 from models.features import Feature
 from schemas.policy import PolicyError, Segment
-
-# Extremes of counters, sums and hours, and NULL; each feature has each of them in some row.
-_PROBED: Final = (None, 0.0, 1.0, 2.0, 127.0, 255.0, 40_000.0, 4_294_967_295.0, -0.05, 0.5, 87_600.0)
-
-
-def _probe(segment: Segment, expression: pl.Expr) -> None:
-    """Refuse an expression that fails on some values, or whose answer depends on other recipients."""
-    columns = {
-        name: [_PROBED[(row * (1 + number % 3) + number) % len(_PROBED)] for row in range(len(_PROBED))]
-        for number, name in enumerate(features.FEATURES)
-    }
-    frame = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64))
-    try:
-        whole = frame.select(expression.alias("holds")).get_column("holds").to_list()
-        backwards = frame.reverse().select(expression.alias("holds")).get_column("holds").to_list()
-        singly = [
-            value
-            for row in range(frame.height)
-            for value in frame.slice(row, 1).select(expression.alias("holds")).get_column("holds").to_list()
-        ]
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
-            raise
-        raise PolicyError(
-            f"segment {segment.name}: {segment.where!r} fails on some values: {error}"
-        ) from error
-    if not whole == backwards[::-1] == singly or len(whole) != frame.height:
-        raise PolicyError(
-            f"segment {segment.name}: {segment.where!r} must be about one recipient: it names no feature, or "
-            "uses an aggregate or a window over others"
-        )
 
 
 @dataclass(frozen=True)
 class Segments:
-    """The segment definitions in force.
-
-    Raises
-    ------
-    PolicyError
-        On construction by `compile`: an expression is not SQL, names an unknown feature, or is not boolean.
-    """
+    """The segment definitions in force."""
 
     definitions: tuple[Segment, ...]
     features: tuple[Feature, ...]
@@ -60,24 +22,19 @@ class Segments:
 
     @classmethod
     def compile(cls, definitions: Sequence[Segment]) -> "Segments":
-        """Check and compile every definition."""
-        schema = dict.fromkeys(features.FEATURES, pl.Float64)
-        empty = pl.DataFrame(schema=schema)
-        expressions = []
-        for segment in definitions:
-            try:
-                expression = pl.sql_expr(segment.where)
-                dtype = empty.select(expression.alias("holds")).schema["holds"]
-            except BaseException as error:  # polars may panic, which is no Exception
-                if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
-                    raise
-                raise PolicyError(f"segment {segment.name}: {segment.where!r}: {error}") from error
-            if dtype != pl.Boolean:
-                raise PolicyError(f"segment {segment.name}: {segment.where!r} gives {dtype}, not a boolean")
-            _probe(segment, expression)
-            expressions.append(expression.fill_null(False).alias(segment.name))
+        """Compile every definition. Raises PolicyError where an expression may not be used."""
+        problems = [
+            f"segment {segment.name}: {fault}"
+            for segment in definitions
+            for fault in segment_sql.lint(segment.where)
+        ]
+        if problems:
+            raise PolicyError("\n".join(problems))
+        expressions = tuple(
+            pl.sql_expr(segment.where).fill_null(False).alias(segment.name) for segment in definitions
+        )
         used = features.named_in(segment.where for segment in definitions)
-        return cls(tuple(definitions), used, tuple(expressions))
+        return cls(tuple(definitions), used, expressions)
 
     @cached_property
     def numbers(self) -> np.ndarray:

@@ -1,13 +1,13 @@
 """Policy as files: segments, campaigns, contact policy and send time, typed, checked and hashed."""
 
 import hashlib
-import tomllib
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from schemas.profile import KINDS, MAX_CAMPAIGNS, MAX_SEGMENTS, SENT_SLOTS
 from schemas.units import Duration, Milliseconds, PerSecond
@@ -15,11 +15,10 @@ from schemas.units import Duration, Milliseconds, PerSecond
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 OTHER_PROVIDER: Final = "other"
 _SHARES_SUM: Final = 1.0
-_T = TypeVar("_T", bound=BaseModel)
 
 
 class PolicyError(ValueError):
-    """A policy file is wrong; the message names the file, the field and what would be right."""
+    """The policy is wrong; the message names the place and what would be right, a line for each problem."""
 
 
 class _Strict(BaseModel):
@@ -115,6 +114,44 @@ class SendTime(_Strict):
         return self
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A segment or campaign that does not go with the others: the field at fault, and what is wrong."""
+
+    of: Segment | Campaign
+    field: tuple[str, ...]
+    text: str
+
+
+def faults(segments: Sequence[Segment], campaigns: Sequence[Campaign]) -> list[Fault]:
+    """What is wrong with definitions that are each right by themselves."""
+    found: list[Fault] = []
+    for kind, items in (("segment", segments), ("campaign", campaigns)):
+        for field in ("number", "name"):
+            first: dict[object, Segment | Campaign] = {}
+            for item in items:
+                value = getattr(item, field)
+                if first.setdefault(value, item) is not item:
+                    text = (
+                        f"{kind} {first[value].name} has this {field} already; it is never shared or reused"
+                    )
+                    found.append(Fault(item, (field,), text))
+    names = [segment.name for segment in segments]
+    for campaign in campaigns:
+        trigger = campaign.trigger
+        asked = {("audience",): campaign.audience, ("trigger", "enter"): trigger.enter}
+        for place, name in {**asked, ("trigger", "leave"): trigger.leave}.items():
+            if name is not None and name not in names:
+                found.append(Fault(campaign, place, f"there is no segment {name}{meant(name, names)}"))
+    return found
+
+
+def meant(word: str, words: Iterable[str]) -> str:
+    """A question after a word that is none of `words`: what was probably meant; empty if nothing is near."""
+    near = get_close_matches(word, [*words], 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 class Policy(_Strict):
     """Everything that decides, as of one moment."""
 
@@ -125,17 +162,9 @@ class Policy(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for kind, items in (("segment", self.segments), ("campaign", self.campaigns)):
-            for field in ("number", "name"):
-                values = [getattr(item, field) for item in items]
-                twice = {str(value) for value in values if values.count(value) > 1}
-                if twice:
-                    raise ValueError(f"{kind} {field} used twice: {', '.join(sorted(twice))}")
-        known = {segment.name for segment in self.segments}
-        for campaign in self.campaigns:
-            for name in (campaign.audience, campaign.trigger.enter, campaign.trigger.leave):
-                if name is not None and name not in known:
-                    raise ValueError(f"campaign {campaign.name} names segment {name}, which is not defined")
+        found = faults(self.segments, self.campaigns)
+        if found:
+            raise ValueError("; ".join(f"{fault.of.name}: {fault.text}" for fault in found))
         return self
 
     @cached_property
@@ -197,6 +226,11 @@ class Providers(_Strict):
 
     provider: dict[ProviderName, tuple[str, ...]]
 
+    @property
+    def names(self) -> list[str]:
+        """All providers, and the one for domains of none of them."""
+        return [*self.provider, OTHER_PROVIDER]
+
     @cached_property
     def _of(self) -> dict[str, str]:
         return {domain: name for name, domains in self.provider.items() for domain in domains}
@@ -204,56 +238,3 @@ class Providers(_Strict):
     def of(self, domain: str) -> str:
         """The provider of a domain; `other` where none is known."""
         return self._of.get(domain.lower(), OTHER_PROVIDER)
-
-
-def load_providers(folder: Path) -> Providers:
-    """Read `providers.toml`. Raises PolicyError as `load`."""
-    return _read(folder / "providers.toml", Providers)
-
-
-def load_lanes(folder: Path) -> Lanes:
-    """Read `lanes.toml`. Raises PolicyError as `load`."""
-    return _read(folder / "lanes.toml", Lanes)
-
-
-def load(folder: Path) -> Policy:
-    """Read `segments/*.toml`, `campaigns/*.toml`, `contact.toml` and `sendtime.toml`.
-
-    Raises
-    ------
-    PolicyError
-        A file is missing, is not TOML, or holds a value that its type refuses.
-    """
-    segments = [_read(path, Segment) for path in sorted((folder / "segments").glob("*.toml"))]
-    campaigns = [_read(path, Campaign) for path in sorted((folder / "campaigns").glob("*.toml"))]
-    contact = _read(folder / "contact.toml", Contact)
-    send_time = _read(folder / "sendtime.toml", SendTime)
-
-    def build(_: dict[str, Any]) -> Policy:
-        return Policy(
-            segments=tuple(sorted(segments, key=lambda s: s.number)),
-            campaigns=tuple(sorted(campaigns, key=lambda c: c.number)),
-            contact=contact,
-            send_time=send_time,
-        )
-
-    return _checked(folder, build, {})
-
-
-def _read(path: Path, kind: type[_T]) -> _T:
-    try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
-    except OSError as error:
-        raise PolicyError(f"{path}: {error.strerror}; a policy folder needs this file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise PolicyError(f"{path}: {error}") from error
-    return _checked(path, lambda v: kind(**v), values)
-
-
-def _checked(path: Path, build: Callable[[dict[str, Any]], _T], values: dict[str, Any]) -> _T:
-    try:
-        return build(values)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'policy'}: {e['msg']}" for e in error.errors()]
-        raise PolicyError(f"{path}:\n" + "\n".join(lines)) from error

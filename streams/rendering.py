@@ -21,19 +21,20 @@ def load_templates(folder: Path, policy: Policy) -> dict[str, Template]:
     PolicyError
         A campaign's template is missing or wrong.
     """
-    found = {}
-    for name in sorted({campaign.template for campaign in policy.campaigns}):
-        place = folder / "templates" / name
-        try:
-            files = {path.name: path.read_text() for path in sorted(place.iterdir()) if path.is_file()}
-        except OSError as error:
-            users = ", ".join(c.name for c in policy.campaigns if c.template == name)
-            raise PolicyError(f"{place}: {error.strerror}; it is the template of {users}") from error
-        try:
-            found[name] = templates.compile_template(name, files)
-        except TemplateError as error:
-            raise PolicyError(f"{place}: {error}") from error
-    return found
+    return {name: load_template(folder, name) for name in sorted({c.template for c in policy.campaigns})}
+
+
+def load_template(folder: Path, name: str) -> Template:
+    """The template in `templates/<name>/` of a policy folder. Raises PolicyError where it is no good."""
+    place = folder / "templates" / name
+    try:
+        files = {path.name: path.read_text() for path in sorted(place.iterdir()) if path.is_file()}
+    except OSError as error:
+        raise PolicyError(f"template {place}: {error.strerror}") from error
+    try:
+        return templates.compile_template(name, files)
+    except TemplateError as error:
+        raise PolicyError(f"template {place}: {error}") from error
 
 
 class Renderer:

@@ -11,8 +11,7 @@ from typing import Any, Final, cast
 import structlog
 
 import infra
-from schemas import dispatch, topics
-from schemas import policy as policies
+from schemas import dispatch, policy_files, topics
 from schemas.policy import Policy
 from schemas.profile import LAYOUTS, ROW
 from schemas.settings import Settings
@@ -43,7 +42,7 @@ def policy_folder(settings: Settings) -> Path:
 
 def load_policy(settings: Settings) -> Policy:
     """Load what the policy folder says. Raises PolicyError."""
-    return policies.load(policy_folder(settings))
+    return policy_files.load(policy_folder(settings))
 
 
 def decide_spec(settings: Settings, client: Client) -> Spec:
@@ -92,7 +91,7 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
         No relay is set, and no sandbox runs on this machine.
     """
     folder, policy = policy_folder(settings), load_policy(settings)
-    lanes = policies.load_lanes(folder)
+    lanes = policy_files.load_lanes(folder)
     vault = SqliteVault(settings.vault_path, settings.vault_key_path)
     renderer = Renderer(vault, load_templates(folder, policy), settings)
     return Spec(

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from schemas import policy
+from schemas import policy_files
 from schemas.policy import OTHER_PROVIDER
 from schemas.settings import Settings
 from streams import cluster, worker
@@ -154,8 +154,8 @@ def _pause(paused: bool, campaign: str | None, lane: str | None) -> Pause:
     if campaign is not None and lane is not None:
         raise typer.BadParameter("name a campaign or a lane, not both", param_hint="--campaign / --lane")
     folder, lanes = worker.policy_folder(Settings()), {OTHER_PROVIDER}
-    lanes |= {*policy.load_lanes(folder).lane, *policy.load_providers(folder).provider}
-    campaigns = {each.name for each in policy.load(folder).campaigns}
+    lanes |= {*policy_files.load_lanes(folder).lane, *policy_files.load_providers(folder).provider}
+    campaigns = {each.name for each in policy_files.load(folder).campaigns}
     for what, name, known in (("campaign", campaign, campaigns), ("lane", lane, lanes)):
         # A resume of what is gone from the policy must still be possible.
         if paused and name is not None and name not in known:

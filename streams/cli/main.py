@@ -21,6 +21,7 @@ from streams.cli import (
     dead_letters,
     demo,
     explain,
+    policy,
     recipients,
     reconcile,
     record,
@@ -53,6 +54,7 @@ for module in (
     vault,
     dead_letters,
     control,
+    policy,
     schemas,
 ):
     module.register(app)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-from schemas import policy
+from schemas import policy_files
 from schemas.settings import Settings
 from sinks.vault.sqlite import SqliteVault
 from streams import cluster, recipients
@@ -43,7 +43,7 @@ def import_(
     settings = Settings()
     try:
         if dry_run:
-            providers = policy.load_providers(policy_folder(settings))
+            providers = policy_files.load_providers(policy_folder(settings))
             with _progress(file, "checking recipients") as progress:
                 result = recipients.check(file, providers, progress)
         else:
@@ -59,7 +59,7 @@ def import_(
 
 def import_file(file: Path, vault: SqliteVault, client: Client, settings: Settings) -> Imported:
     """Import a file with a progress bar. Raises as `streams.recipients.load`."""
-    providers = policy.load_providers(policy_folder(settings))
+    providers = policy_files.load_providers(policy_folder(settings))
     with _progress(file, "importing recipients") as progress:
         return recipients.load(file, providers, vault, client, _now(client), progress)
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from schemas import zones
-from schemas.policy import load_lanes
+from schemas.policy_files import load_lanes
 from schemas.settings import Settings
 from streams import cluster, reading
 from streams.cli import explain as explaining

@@ -19,8 +19,11 @@ OURS: Final = ("schemas", "models", "sinks", "streams", "infra")
 OUTSIDE: Final = ("tests", "benchmarks")
 
 MAY_IMPORT: Final = {
-    "schemas": {"schemas", "numpy", "avro", "fastavro", "polars", "pydantic", "pydantic_settings", "xxhash"},
-    "models": {"models", "schemas", "numpy", "polars", "sklearn", "jinja2"},
+    "schemas": {
+        *("schemas", "numpy", "avro", "fastavro", "polars", "pydantic", "pydantic_settings", "xxhash"),
+        *("tree_sitter", "tree_sitter_toml"),
+    },
+    "models": {"models", "schemas", "numpy", "polars", "sklearn", "jinja2", "sqlglot"},
 }
 
 # Names that the core never says. One stands for all below it; one that ends in `_` for all that begin so.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError, Producer
 
-from schemas import codec, policy, topics
+from schemas import codec, policy_files, topics
 from schemas.policy import Policy
 from streams.replay.completejourney import Produced
 from tests.support import cluster, faults, oracle, proxy, whole
@@ -30,7 +30,7 @@ def _three(folder: Path) -> Iterator[tuple[Stack, list[Node], Policy]]:
     with cluster.running(folder, 3) as (stack, nodes):
         place = whole.eager_policy(folder, "60/s")
         stack.environment["OPPORTUNE_POLICY_DIR"] = str(place)
-        yield stack, nodes, policy.load(place)
+        yield stack, nodes, policy_files.load(place)
 
 
 def _assert_right(stack: Stack, rules: Policy, *keepers: Keeper) -> None:
@@ -138,4 +138,4 @@ def test_a_decider_behind_a_slow_a_silent_and_a_cut_network(tmp_path: Path, seed
                     faults.await_cuts(stack, 2)
             stacks.await_quiet(stack)
             faults.terminate(stack, remote.worker, near.worker)
-        oracle.assert_decided(stack, policy.load(place))
+        oracle.assert_decided(stack, policy_files.load(place))

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 
 from infra.embedded import ClickHouseServer, SandboxServer, Server
 from infra.embedded.process import find, read_child
-from schemas import policy, topics
+from schemas import policy_files, topics
 from schemas.dispatch import State
 from streams.recording import progress
 from streams.recording.recorder import GROUP
@@ -101,7 +101,7 @@ def _assert_kills_lose_nothing(folder: Path, each: int, apart: float, seed: int)
             assert worker.wait(60) == 0
         record.await_landed(stack, recorder)
 
-        rules = policy.load(place)
+        rules = policy_files.load(place)
         assert differences(stack.client, rules, whole.PARTITIONS) == []
         audit = decoded(stack.client, topics.AUDIT.name, whole.PARTITIONS)
         decided = [a["body"]["decision_id"] for a in audit if "campaign_version" in a["body"]]

@@ -13,7 +13,7 @@ import pytest
 
 import infra
 from infra.embedded import KafkaServer
-from schemas import policy, topics
+from schemas import policy_files, topics
 from schemas.settings import Settings
 from sinks.vault import Contact
 from sinks.vault.sqlite import SqliteVault
@@ -26,7 +26,7 @@ from tests.support.stack import Stack
 
 pytestmark = pytest.mark.kafka
 
-PROVIDERS = policy.load_providers(Path(infra.__file__).parent / "policy")
+PROVIDERS = policy_files.load_providers(Path(infra.__file__).parent / "policy")
 FILE = """\
 recipient_id,address,zone,locale,first_name
 ann,ann@gmail.example,Europe/Berlin,de-DE,Ann

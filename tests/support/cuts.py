@@ -12,8 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import infra
-from schemas import codec, ids, topics
-from schemas import policy as policies
+from schemas import codec, ids, policy_files, topics
 from schemas.policy import Campaign, Policy, Segment
 from schemas.profile import DAY_MS, HOUR_MS, MINUTE_MS, ROW
 from schemas.units import Milliseconds
@@ -28,7 +27,7 @@ from tests.reference.cuts import RefCut, RefRecord
 from tests.reference.recompute import cut_order
 
 PARTITIONS = 3
-PACKAGED = policies.load(Path(infra.__file__).parent / "policy")
+PACKAGED = policy_files.load(Path(infra.__file__).parent / "policy")
 START = 1_488_326_400_000 + 3 * DAY_MS  # 2017-03-04, eight days before daylight saving begins in New York
 
 

@@ -22,7 +22,7 @@ from _pytest.mark import ParameterSet
 from confluent_kafka import KafkaError, Message
 from confluent_kafka.admin import AdminClient
 
-from schemas import codec, policy, topics
+from schemas import codec, policy_files, topics
 from schemas.policy import Policy
 from schemas.settings import Settings
 from streams import cluster
@@ -79,7 +79,7 @@ def case(broker: Stack, folder: Path) -> Iterator[Case]:
     environment = {"OPPORTUNE_BROKERS": address, "OPPORTUNE_POLICY_DIR": str(place)}
     stack = Stack(settings, Client.of(settings, address), environment=environment)
     try:
-        yield Case(stack, policy.load(place))
+        yield Case(stack, policy_files.load(place))
     finally:
         stack.end()
 

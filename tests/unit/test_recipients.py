@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 import infra
-from schemas import policy
+from schemas import policy_files
 from streams import recipients
 from streams.recipients import BadRow, Recipient, UnusableFile
 
-PROVIDERS = policy.load_providers(Path(infra.__file__).parent / "policy")
+PROVIDERS = policy_files.load_providers(Path(infra.__file__).parent / "policy")
 Write = Callable[[str], Path]
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import policy as policies
+from schemas import policy_files
 from tests.reference import features, timing
 from tests.reference.cuts import RefRecord
 from tests.reference.recompute import cut_order, paused_at, recompute
@@ -73,7 +73,7 @@ def test_a_segment_holds_where_its_sql_is_true_and_null_is_not() -> None:
 
 
 def test_the_real_policys_segments_can_be_asked() -> None:
-    policy = policies.load(Path(__file__).parents[2] / "infra" / "policy")
+    policy = policy_files.load(Path(__file__).parents[2] / "infra" / "policy")
     recipient = Recipient(hour=NOON_HOUR, last={"purchase": NOW - 504 * HOUR}, first=NOW - 504 * HOUR)
     holding = features.holding(policy, recipient, NOW)
     assert {s.name for s in policy.segments if s.number in holding} == {"lapsing"}

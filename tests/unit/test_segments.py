@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from models import segment_sql
 from models.segments import Segments
 from schemas.policy import PolicyError, Segment
 from tests.support.cuts import PACKAGED
@@ -12,6 +13,14 @@ def compiled(where: str) -> Segments:
     return Segments.compile([Segment(number=0, name="some", where=where, doc="For tests.")])
 
 
+def faults(where: str) -> list[tuple[int, int]]:
+    return [(fault.line, fault.column) for fault in segment_sql.lint(where)]
+
+
+def said(where: str) -> str:
+    return "\n".join(map(str, segment_sql.lint(where)))
+
+
 def test_the_packaged_segments_are_accepted() -> None:
     assert len(Segments.compile(PACKAGED.segments).expressions) == len(PACKAGED.segments)
 
@@ -19,19 +28,60 @@ def test_the_packaged_segments_are_accepted() -> None:
 @pytest.mark.parametrize(
     "where",
     [
-        "views_7d >=",  # no SQL
-        "views_8d > 1",  # no such feature
-        "views_7d + 1",  # not a boolean
-        "1 = 1",  # about nobody
-        "SUM(views_7d) > 3",
-        "views_7d > AVG(views_7d)",  # depends on who else is in the cut
-        "views_7d = FIRST(views_7d)",
-        "CAST(views_30d AS TINYINT) > 3",  # fails from 128 on
+        "views_7d >= 3 AND NOT (clicks_7d = 0 OR purchases_30d <> 2)",
+        "hours_since_view BETWEEN 20 AND 72 OR hours_since_view IS NULL",
+        "hours_since_view IS NOT NULL",
+        "COALESCE(hours_since_view, 1000) - 2 * hours_since_click > -1.5",
+        "revenue_30d / 3 >= revenue_7d",
+        "views_7d\n  >= 3",
     ],
 )
-def test_what_is_not_a_condition_on_one_recipient_is_refused_by_name(where: str) -> None:
-    with pytest.raises(PolicyError, match="segment some"):
+def test_what_the_guide_allows_is_accepted(where: str) -> None:
+    assert faults(where) == []
+    assert compiled(where).expressions
+
+
+@pytest.mark.parametrize(
+    ("where", "line", "column", "remedy"),
+    [
+        ("", 1, 1, "write for example"),
+        ("views_7d >=", 1, 10, "no SQL"),
+        ("views_7d > 3 AND (clicks_7d > 1", 1, 31, "no SQL"),
+        ("views_7d = 'x", 1, 14, "quote"),
+        ("views_8d > 1", 1, 1, "did you mean views_"),
+        ("views_7d > 1 OR\n  Clicks_7d > 1", 2, 3, "did you mean clicks_7d?"),
+        ('"views_7d" > 1', 1, 1, "no feature"),
+        ("views_7d + 1", 1, 1, "not a condition"),
+        ("views_7d > 1 AND clicks_7d", 1, 18, "write clicks_7d > 0"),
+        ("1 = 1", 1, 1, "names no feature"),
+        ("SUM(views_7d) > 3", 1, 1, "SUM(views_7d) may not be used"),
+        ("views_7d > AVG(views_7d)", 1, 12, "may not be used"),
+        ("views_7d = FIRST(views_7d)", 1, 12, "may not be used"),
+        ("views_7d > AVG(views_7d) OVER ()", 1, 12, "may not be used"),
+        ("CAST(views_30d AS TINYINT) > 3", 1, 6, "may not be used"),
+        ("views_7d = '3'", 1, 12, "without quotes"),
+        ("views_7d IN (1, 2)", 1, 1, "write a = 1 OR a = 2"),
+        ("views_7d / clicks_7d > 1", 1, 12, "other than 0"),
+        ("views_7d / 0 > 1", 1, 12, "other than 0"),
+        ("views_7d > 1 / 2", 1, 12, "write the result"),
+        ("views_7d = NULL", 1, 12, "may not be used"),
+        ("views_7d > 1e400", 1, 12, "larger than any feature"),
+        ("views_7d > 1; DROP TABLE x", 1, 13, "semicolon"),
+        ("views_7d > 1 -- often", 1, 12, "comment"),
+        ("views_7d > (SELECT 1)", 1, 20, "may not be used"),
+    ],
+)
+def test_what_may_not_be_used_is_refused_where_it_stands(
+    where: str, line: int, column: int, remedy: str
+) -> None:
+    assert faults(where) == [(line, column)]
+    assert remedy in said(where)
+    with pytest.raises(PolicyError, match="segment some: line"):
         compiled(where)
+
+
+def test_every_fault_of_a_text_is_found() -> None:
+    assert faults("view_7d > 1 AND clicks_7d IN (1)\n OR views_7d = '3'") == [(1, 1), (1, 17), (2, 16)]
 
 
 def test_null_is_no_member() -> None:

@@ -21,9 +21,9 @@ from models.templates import (
     render,
     unsubscribe_link,
 )
-from schemas import policy
+from schemas import policy_files
 
-PACKAGED = Path(policy.__file__).parents[1] / "infra" / "policy"
+PACKAGED = Path(policy_files.__file__).parents[1] / "infra" / "policy"
 DISPATCH = "7a0e3b0e-7f0a-5f0e-9f0a-0123456789ab"
 CONTEXT: dict[str, Any] = {
     "attributes": {"first_name": "Jane", "tags": ["a", "b"]},
@@ -68,7 +68,7 @@ def body(message: EmailMessage, kind: str) -> str:
 
 @pytest.mark.parametrize("attributes", [{}, {"first_name": ""}, {"first_name": "Jane"}])
 def test_every_packaged_campaign_has_a_template_that_renders(attributes: dict[str, str]) -> None:
-    for campaign in policy.load(PACKAGED).campaigns:
+    for campaign in policy_files.load(PACKAGED).campaigns:
         folder = PACKAGED / "templates" / campaign.template
         template = compile_template(campaign.template, {p.name: p.read_text() for p in folder.iterdir()})
         mail = render(template, CONTEXT | {"attributes": attributes})
