@@ -13,6 +13,7 @@ from streams.engine.kafka import Client
 
 _INIT_TIMEOUT_S: Final = 30.0
 _COMMIT_TIMEOUT_S: Final = 60.0
+_ABORT_TIMEOUT_S: Final = 5.0
 # An open transaction holds back every reader of its partitions, so a stuck one is aborted soon.
 _TRANSACTION_TIMEOUT_MS: Final = 10_000
 _FULL_POLL_S: Final = 0.05
@@ -75,7 +76,7 @@ class Transactions:
             reach(self._role, "after_produce")
             self._commit()
         except KafkaException as error:
-            raise _translated(error) from error
+            raise self._failed(error) from error
 
     def _produce(self, out: Out) -> None:
         place: Any = {} if out.partition is None else {"partition": out.partition}
@@ -118,8 +119,23 @@ class Transactions:
                 if not error.args[0].retriable() or time.monotonic() > deadline:
                     raise
 
+    def _failed(self, error: KafkaException) -> Exception:
+        """What a failure means: abort, and Kafka tells whether another owner has taken over.
 
-def _translated(error: KafkaException) -> Exception:
+        A zombie that wakes up may first see that its records are too old, or that something was fatal. Where
+        the commit is under way, nothing can be aborted, and the failure stands for itself.
+        """
+        found = _translated(error)
+        if isinstance(found, TransactionFailed):
+            try:
+                self._producer.abort_transaction(_ABORT_TIMEOUT_S)
+            except KafkaException as second:
+                if isinstance(fenced := _translated(second), Fenced):
+                    return fenced
+        return found
+
+
+def _translated(error: KafkaException) -> Fenced | TransactionFailed:
     cause: KafkaError = error.args[0]
     if cause.code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED):
         return Fenced(str(cause))
