@@ -36,7 +36,11 @@ class AuditWriter:
         self._about = _written(_shared(), about)
 
     def encode(self, recipient_id: bytes, body: Body) -> bytes:
-        """One record, as `codec.encode` would. Raises ValueError or TypeError if it does not fit."""
+        """One record, as `codec.encode` would.
+
+        A transition's cause is a record, with all but `due_at`, or a due time alone. Raises ValueError,
+        TypeError, KeyError or AttributeError if something does not fit.
+        """
         kind, record = body
         branch, schema = _branches()[kind]
         written = _transition(record) if kind == TRANSITION else _written(schema, record)

@@ -4,7 +4,9 @@ _ONE_BYTE = [bytes([number << 1]) for number in range(64)]
 
 
 def long(number: int) -> bytes:
-    """Avro `int` or `long` of a number that is not negative: zig-zag, seven bits a byte."""
+    """Avro `int` or `long`: zig-zag, seven bits a byte. Raises ValueError if negative or too large."""
+    if not 0 <= number < 1 << 63:
+        raise ValueError(f"{number} is no number that is written here")
     if number < 64:
         return _ONE_BYTE[number]
     number <<= 1

@@ -7,8 +7,9 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from schemas import zones
 from schemas.profile import KINDS, MAX_CAMPAIGNS, MAX_SEGMENTS, SENT_SLOTS
 from schemas.units import Duration, Milliseconds, PerSecond
 
@@ -22,13 +23,13 @@ class PolicyError(ValueError):
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Segment(_Strict):
     """A group of recipients: one SQL boolean expression over named features."""
 
-    number: int = Field(ge=0, lt=MAX_SEGMENTS, description="Bit in the row; never reused.")
+    number: int = Field(strict=True, ge=0, lt=MAX_SEGMENTS, description="Bit in the row; never reused.")
     name: Name
     where: str
     doc: str
@@ -56,15 +57,15 @@ class Trigger(_Strict):
 class Campaign(_Strict):
     """A rule: its cause, whom it is for, what it sends, and its pause."""
 
-    number: int = Field(ge=0, lt=MAX_CAMPAIGNS, description="Column in the row; never reused.")
+    number: int = Field(strict=True, ge=0, lt=MAX_CAMPAIGNS, description="Column in the row; never reused.")
     name: Name
-    version: int = Field(ge=1)
+    version: int = Field(strict=True, ge=1)
     doc: str
     trigger: Trigger
     audience: Name | None = None
     purpose: Literal["mail"] = "mail"
     channel: Literal["mail"] = "mail"
-    template: str
+    template: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="A folder in templates/.")
     cooldown: Duration
     expiry: Duration
     guarantee: Literal["at_most_once", "at_least_once"] = Field(
@@ -90,6 +91,13 @@ class Contact(_Strict):
     quiet_from: Hour
     quiet_to: Hour
     default_zone: str = Field(description="IANA zone of recipients whose zone is unknown.")
+
+    @field_validator("default_zone")
+    @classmethod
+    def _zone(cls, name: str) -> str:
+        if name not in zones.NAMES:
+            raise ValueError(f"{name!r} is no IANA time zone{meant(name, zones.NAMES)}")
+        return name
 
 
 class SendTime(_Strict):
@@ -123,6 +131,9 @@ class Fault:
     text: str
 
 
+NAMING: Final = (("audience",), ("trigger", "enter"), ("trigger", "leave"))  # a campaign's segments
+
+
 def faults(segments: Sequence[Segment], campaigns: Sequence[Campaign]) -> list[Fault]:
     """What is wrong with definitions that are each right by themselves."""
     found: list[Fault] = []
@@ -132,15 +143,12 @@ def faults(segments: Sequence[Segment], campaigns: Sequence[Campaign]) -> list[F
             for item in items:
                 value = getattr(item, field)
                 if first.setdefault(value, item) is not item:
-                    text = (
-                        f"{kind} {first[value].name} has this {field} already; it is never shared or reused"
-                    )
+                    text = f"{field} {value} is that of {kind} {first[value].name} too: each has its own"
                     found.append(Fault(item, (field,), text))
     names = [segment.name for segment in segments]
     for campaign in campaigns:
         trigger = campaign.trigger
-        asked = {("audience",): campaign.audience, ("trigger", "enter"): trigger.enter}
-        for place, name in {**asked, ("trigger", "leave"): trigger.leave}.items():
+        for place, name in zip(NAMING, (campaign.audience, trigger.enter, trigger.leave), strict=True):
             if name is not None and name not in names:
                 found.append(Fault(campaign, place, f"there is no segment {name}{meant(name, names)}"))
     return found
@@ -218,13 +226,22 @@ class Lanes(_Strict):
         return self.lane.get(name, self.default)
 
 
+Domain = Annotated[str, Field(pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")]
 ProviderName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,11}$")]
 
 
 class Providers(_Strict):
     """Which mailbox provider a domain belongs to."""
 
-    provider: dict[ProviderName, tuple[str, ...]]
+    provider: dict[ProviderName, tuple[Domain, ...]]
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        listed = [domain for domains in self.provider.values() for domain in domains]
+        twice = sorted({domain for domain in listed if listed.count(domain) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands twice; a domain has one provider")
+        return self
 
     @property
     def names(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from tree_sitter import Language, Node, Parser
 
 from schemas.policy import (
+    NAMING,
     Campaign,
     Contact,
     Lanes,
@@ -28,6 +29,7 @@ from schemas.policy import (
 _AT: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _QUOTES: Final = ('"""', "'''")
 _UNKNOWN: Final = "extra_forbidden"
+_KEY: Final = "\x00key"  # no key of a file
 _T = TypeVar("_T", bound=BaseModel)
 Key = tuple[str, ...]
 Position = tuple[int, int]  # line and column, from 1
@@ -87,7 +89,7 @@ class Files:
 
 def read(folder: Path) -> Files:
     """Read `segments/*.toml`, `campaigns/*.toml` and the files beside them; no problem ends it."""
-    files = _deciding(folder)
+    files = read_deciding(folder)
     if not folder.is_dir():
         return files
     files.lanes = _read(folder / "lanes.toml", Lanes, files.problems)
@@ -105,7 +107,7 @@ def load(folder: Path) -> Policy:
     PolicyError
         Files are missing, are not TOML, or hold what their types refuse; every problem is in the message.
     """
-    return _deciding(folder).policy()
+    return read_deciding(folder).policy()
 
 
 def load_lanes(folder: Path) -> Lanes:
@@ -118,18 +120,20 @@ def load_providers(folder: Path) -> Providers:
     return _only(folder / "providers.toml", Providers)
 
 
-def _deciding(folder: Path) -> Files:
+def read_deciding(folder: Path) -> Files:
+    """Read segments, campaigns, contact policy and send time; no problem ends it."""
     files = Files()
     if not folder.is_dir():
         files.problems.append(Problem(folder, 1, 1, "there is no such folder"))
         return files
-    for path in sorted((folder / "segments").glob("*.toml")):
+    paths = sorted((folder / "segments").glob("*.toml"))
+    for path in paths:
         files.segments += _some(_read(path, Segment, files.problems))
     for path in sorted((folder / "campaigns").glob("*.toml")):
         files.campaigns += _some(_read(path, Campaign, files.problems))
     files.contact = _read(folder / "contact.toml", Contact, files.problems)
     files.send_time = _read(folder / "sendtime.toml", SendTime, files.problems)
-    files.problems += _inconsistent(files)
+    files.problems += _inconsistent(files, len(paths))
     return files
 
 
@@ -137,11 +141,14 @@ def _some(file: File[_T] | None) -> list[File[_T]]:
     return [] if file is None else [file]
 
 
-def _inconsistent(files: Files) -> Iterator[Problem]:
+def _inconsistent(files: Files, segment_files: int) -> Iterator[Problem]:
     file_of: dict[int, File[Segment] | File[Campaign]] = {}
     file_of |= {id(file.value): file for file in files.segments}
     file_of |= {id(file.value): file for file in files.campaigns}
+    unread = len(files.segments) < segment_files
     for fault in faults([f.value for f in files.segments], [f.value for f in files.campaigns]):
+        if unread and fault.field in NAMING:  # the segment may be in a file with a problem of its own
+            continue
         yield file_of[id(fault.of)].problem(fault.field, fault.text)
 
 
@@ -180,7 +187,7 @@ def _read(path: Path, kind: type[_T], problems: list[Problem]) -> File[_T] | Non
         line = content.count(b"\n", 0, error.start) + 1
         problems.append(Problem(path, line, 1, "the file is not UTF-8"))
         return None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # more than TOMLDecodeError, on numbers without end
         problems.append(_syntax(path, content, str(error)))
         return None
     positions = _positions(content)
@@ -200,12 +207,13 @@ def _syntax(path: Path, content: bytes, said: str) -> Problem:
 def _invalid(path: Path, kind: type[BaseModel], positions: Mapping[Key, Position], error: Any) -> Problem:
     key = tuple(map(str, error["loc"]))
     text = error["msg"].removeprefix("Value error, ")
+    line, column = _nearest(positions, key)
     if error["type"] == _UNKNOWN:
-        text = f"not known here{meant(key[-1], kind.model_fields)}"
+        text = "not known here" + (meant(key[-1], kind.model_fields) if len(key) == 1 else "")
+        line, column = _nearest(positions, (*key, _KEY))
     elif error["type"] == "missing":
         text = "is missing"
     name = ".".join(key)
-    line, column = _nearest(positions, key)
     return Problem(path, line, column, f"{name}: {text}" if name else text)
 
 
@@ -224,22 +232,27 @@ def _parser() -> Parser:
 def _positions(content: bytes) -> dict[Key, Position]:
     """Where the values of a TOML document begin; of a string, its first character within the quotes."""
     found: dict[Key, Position] = {}
-    _walk(_parser().parse(content).root_node, (), found)
+    _walk(_parser().parse(content).root_node, (), found, content.splitlines())
     return found
 
 
-def _walk(node: Node, within: Key, found: dict[Key, Position]) -> None:
+def _walk(node: Node, within: Key, found: dict[Key, Position], lines: Sequence[bytes]) -> None:
+    """Take down where values stand, and keys: a key's place is that of `(key, _KEY)`."""
     for child in node.named_children:
-        if child.type in ("table", "table_array_element"):
-            key = (*within, *_words(child.named_children[0]))
-            found.setdefault(key, _begin(child))
-            _walk(child, key, found)
-        elif child.type == "pair":
-            name, value = child.named_children[:2]
-            key = (*within, *_words(name))
-            found[key] = _begin(value)
-            if value.type == "inline_table":
-                _walk(value, key, found)
+        if child.type not in ("table", "table_array_element", "pair"):
+            continue
+        name, words = child.named_children[0], _words(child.named_children[0])
+        for depth in range(1, len(words) + 1):
+            found.setdefault((*within, *words[:depth]), _begin(name, lines))
+            found.setdefault((*within, *words[:depth], _KEY), _begin(name, lines))
+        key = (*within, *words)
+        if child.type != "pair":
+            _walk(child, key, found, lines)
+            continue
+        value = child.named_children[1]
+        found[key] = _begin(value, lines)
+        if value.type == "inline_table":
+            _walk(value, key, found, lines)
 
 
 def _words(key: Node) -> Key:
@@ -249,11 +262,12 @@ def _words(key: Node) -> Key:
     return ((key.text or b"").decode().strip("\"'"),)
 
 
-def _begin(node: Node) -> Position:
-    line, column = node.start_point
+def _begin(node: Node, lines: Sequence[bytes]) -> Position:
+    line, offset = node.start_point
+    column = len(lines[line][:offset].decode(errors="replace"))  # counted in characters, as editors do
     if node.type != "string":
         return line + 1, column + 1
     text = (node.text or b"").decode()
     if not text.startswith(_QUOTES):
         return line + 1, column + 2
-    return (line + 2, 1) if text[3:4] == "\n" else (line + 1, column + 4)
+    return (line + 2, 1) if text[3:].startswith(("\n", "\r\n")) else (line + 1, column + 4)

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, InstanceOf, PlainSerializer
 
 _UNITS: Final = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _NAMES: Final = {"second": "s", "sec": "s", "minute": "min", "m": "min", "hour": "h", "hr": "h", "day": "d"}
+_LONGEST: Final = 36_525 * 86_400_000
 _TEXT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 
 
@@ -23,7 +24,10 @@ class Milliseconds(int):
         unit = name if name in _UNITS else _NAMES.get(name.removesuffix("s"), name)
         if match is None or unit not in _UNITS:
             raise ValueError(f'{text!r} is not a duration; write for example "16 h", "90 s" or "50 ms"')
-        return cls(round(float(match[1]) * _UNITS[unit]))
+        value = round(float(match[1]) * _UNITS[unit])
+        if value > _LONGEST:
+            raise ValueError(f"{text!r} is longer than 100 years")
+        return cls(value)
 
     def __str__(self) -> str:
         """Print in the largest unit that divides it."""

@@ -7,10 +7,20 @@ from models import templates
 from models.deliver import Claim, Result
 from models.templates import Template, TemplateError
 from schemas.policy import Policy, PolicyError
+from schemas.policy_files import Problem
 from schemas.settings import Settings
 from sinks.transports import Message
 from sinks.vault import Contact, Vault, WrongKey
 from streams.sender import Prepared
+
+
+class TemplateRefused(PolicyError):
+    """A template is missing or wrong; `problem` says where."""
+
+    def __init__(self, problem: Problem) -> None:
+        """Say where and why."""
+        super().__init__(str(problem))
+        self.problem = problem
 
 
 def load_templates(folder: Path, policy: Policy) -> dict[str, Template]:
@@ -18,23 +28,26 @@ def load_templates(folder: Path, policy: Policy) -> dict[str, Template]:
 
     Raises
     ------
-    PolicyError
+    TemplateRefused
         A campaign's template is missing or wrong.
     """
     return {name: load_template(folder, name) for name in sorted({c.template for c in policy.campaigns})}
 
 
 def load_template(folder: Path, name: str) -> Template:
-    """The template in `templates/<name>/` of a policy folder. Raises PolicyError where it is no good."""
+    """The template in `templates/<name>/` of a policy folder. Raises `TemplateRefused`."""
     place = folder / "templates" / name
     try:
         files = {path.name: path.read_text() for path in sorted(place.iterdir()) if path.is_file()}
     except OSError as error:
-        raise PolicyError(f"template {place}: {error.strerror}") from error
+        text = f"{error.strerror}; a template is a folder with its files"
+        raise TemplateRefused(Problem(place, 1, 1, text)) from error
+    except UnicodeDecodeError as error:
+        raise TemplateRefused(Problem(place, 1, 1, f"a file is not UTF-8: {error}")) from error
     try:
         return templates.compile_template(name, files)
     except TemplateError as error:
-        raise PolicyError(f"template {place}: {error}") from error
+        raise TemplateRefused(Problem(place / error.file, max(1, error.line), 1, error.cause)) from error
 
 
 class Renderer:

@@ -16,7 +16,7 @@ from schemas.policy import Policy
 from schemas.profile import LAYOUTS, ROW
 from schemas.settings import Settings
 from sinks.vault.sqlite import SqliteVault
-from streams import cluster, events, logs, mail
+from streams import cluster, events, logs, mail, policy_check
 from streams.agents import decide, deliver
 from streams.agents.decide import Decider
 from streams.agents.deliver import Deliverer
@@ -42,7 +42,7 @@ def policy_folder(settings: Settings) -> Path:
 
 def load_policy(settings: Settings) -> Policy:
     """Load what the policy folder says. Raises PolicyError."""
-    return policy_files.load(policy_folder(settings))
+    return policy_check.load(policy_folder(settings))
 
 
 def decide_spec(settings: Settings, client: Client) -> Spec:

@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _fail(text: str) -> NoReturn:
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(text)}", highlight=False)
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
     sys.exit(1)
 
 

@@ -27,7 +27,7 @@ def check(
         ),
     ] = None,
 ) -> None:
-    """Check a policy folder as a whole, before a worker runs on it. Needs no Kafka.
+    """Check a policy folder as a whole, before a worker runs on it. Needs no Kafka; name yours.
 
     Every problem is a line FILE:LINE:COLUMN: TEXT, as compilers write them, so editors find the place:
     values of a wrong kind, segments and templates that are not there, numbers that are used twice, SQL that
@@ -38,8 +38,9 @@ def check(
     for problem in files.problems:
         typer.echo(str(problem))
     if files.problems:
+        typer.echo(f"{len(files.problems)} problems in {place}", err=True)
         raise typer.Exit(1)
-    _print(files.policy())
+    _print(files.policy(), place)
 
 
 @app.command()
@@ -51,7 +52,7 @@ def features() -> None:
     show.console().print(table)
 
 
-def _print(policy: Policy) -> None:
+def _print(policy: Policy, place: Path) -> None:
     console = show.console()
     segments = show.table("segment", "number", "definition", "where")
     for segment in policy.segments:
@@ -64,7 +65,7 @@ def _print(policy: Policy) -> None:
         campaigns.add_row(campaign.name, *figures, f"{kind} {name}", audience, campaign.template)
     console.print(segments)
     console.print(campaigns)
-    console.print(f"Nothing is wrong with policy {policy.digest}.", highlight=False)
+    console.print(f"Nothing is wrong with {place}, policy {policy.digest}.", highlight=False, soft_wrap=True)
 
 
 def register(main: typer.Typer) -> None:

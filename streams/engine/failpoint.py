@@ -8,6 +8,7 @@ raises.
 """
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -56,7 +57,13 @@ class Failed(RuntimeError):
 
 
 _ACTIONS: Final = ("kill", "stop", "hang", "fail")
-_NAMES: Final = (*POINTS, *SENDER_POINTS, *RECORD_POINTS, *SNAPSHOT_POINTS)
+_NAMES: Final = (
+    *(f"{role}.{point}" for role in ("decide", "deliver") for point in POINTS),
+    *(f"deliver.{point}" for point in SENDER_POINTS),
+    *(f"record.{point}" for point in RECORD_POINTS),
+    *(f"snapshot.{point}" for point in SNAPSHOT_POINTS),
+)
+_VISIT: Final = re.compile("[1-9][0-9]*")
 
 
 def _parse(text: str) -> dict[str, tuple[str, int]]:
@@ -64,10 +71,10 @@ def _parse(text: str) -> dict[str, tuple[str, int]]:
     for part in filter(None, text.split(",")):
         name, _, rest = part.partition(":")
         action, _, visit = rest.partition("@")
-        if not name or action not in _ACTIONS or not (visit or "1").isdigit():
+        if not name or action not in _ACTIONS or not _VISIT.fullmatch(visit or "1"):
             raise BadFailpoint(f"{part!r}: write name:action@visit, action one of {', '.join(_ACTIONS)}")
-        if name.partition(".")[2] not in _NAMES:
-            raise BadFailpoint(f"{name!r} is no failpoint; after the role comes one of {', '.join(_NAMES)}")
+        if name not in _NAMES:
+            raise BadFailpoint(f"{name!r} is no failpoint; there are {', '.join(_NAMES)}")
         out[name] = (action, int(visit or "1"))
     return out
 

@@ -169,7 +169,9 @@ class Feed:
             consumer.close()
 
     def _sort(self, messages: list[Message]) -> None:
-        failed = [error is not None for error in map(Message.error, messages)]  # an error equals nothing
+        failed = [
+            error is not None for error in map(Message.error, messages)
+        ]  # comparing one with None raises
         places = zip(map(Message.topic, messages), map(Message.partition, messages), failed, strict=True)
         for (topic, partition, bad), run in groupby(zip(places, messages, strict=True), itemgetter(0)):
             listed = [message for _, message in run]

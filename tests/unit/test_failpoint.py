@@ -13,6 +13,8 @@ import pytest
         ("decide.after_comit:kill", "after_commit"),
         ("decide.after_commit:explode", "one of kill, stop, hang, fail"),
         ("after_commit:kill", "is no failpoint"),
+        ("decide.after_accept:kill", "is no failpoint"),
+        ("decide.after_commit:kill@0", "write name:action@visit"),
     ],
 )
 def test_a_failpoint_that_is_not_understood_names_what_would_be_right(text: str, remedy: str) -> None:
