@@ -142,4 +142,4 @@ def test_half_of_all_events_for_one_recipient_hold_no_other_partition_up(case: C
     busy = made[partition_of(hot.encode(), PARTITIONS)]
     for partition, times in made.items():
         among = sum(busy[0] < at < busy[-1] for at in times)
-        assert among > 20, f"partition {partition} made {among} cuts while the hot one was busy"
+        assert 3 * among > len(busy), f"partition {partition} made {among} cuts, the hot one {len(busy)}"
