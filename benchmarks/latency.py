@@ -42,9 +42,10 @@ Place = tuple[str, int, int]  # topic, partition, offset
 
 @dataclass(frozen=True)
 class Latency:
-    """Of a run at `rate` events a second: milliseconds, over `decisions` decisions."""
+    """Of a run at `rate` events a second, of which `reached` were offered: milliseconds, over `decisions`."""
 
     rate: float
+    reached: float
     decisions: int
     p50: float
     p99: float
@@ -107,12 +108,13 @@ def run(capacity: float = 0.0, seconds: float = 30.0) -> None:
                 found[asked].append(_at(bench, known, behaviour, rates[asked], seconds))
                 console.print(f"round {number + 1}: {asked}: {found[asked][-1]}")
     table = Table(
-        "events/s", "decisions", "p50 ms", "p99 ms", "p99.9 ms", "most ms",
+        "events/s", "reached", "decisions", "p50 ms", "p99 ms", "p99.9 ms", "most ms",
         title=f"event to readable decision, Zipf: medians and ranges of {_ROUNDS} runs",
     )  # fmt: skip
     for asked, runs in found.items():
         figures = (_summary(runs, name) for name in ("p50", "p99", "p999", "most"))
-        table.add_row(asked, f"{sum(run.decisions for run in runs):,}", *figures)
+        reached = f"{statistics.median(run.reached for run in runs):,.0f}"
+        table.add_row(asked, reached, f"{sum(run.decisions for run in runs):,}", *figures)
     Console().print(table)
     listed = {asked: [asdict(run) for run in runs] for asked, runs in found.items()}
     results.write("latency", {"machine": results.machine(), "capacity": capacity, "runs": listed})
@@ -139,7 +141,7 @@ def _at(
     try:
         _await_known(bench, launch.group)
         reader = _Reader(bench.client)
-        started = _offer(bench, behaviour, rate, seconds)
+        started, reached = _offer(bench, behaviour, rate, seconds)
         found = reader.found()
         if child.poll() is not None:
             raise PeerFailed(f"the worker ended\n{log.read_text(errors='replace')[-4000:]}")
@@ -152,7 +154,7 @@ def _at(
     if len(waits) < len(appended):
         raise PeerFailed(f"{len(appended)} purchases, {len(waits)} decisions of them")
     p50, p99, p999 = np.percentile(waits, [50, 99, 99.9]).tolist()
-    return Latency(rate, len(waits), p50, p99, p999, float(waits.max()))
+    return Latency(rate, reached, len(waits), p50, p99, p999, float(waits.max()))
 
 
 def _await_known(bench: Bench, group: str) -> None:
@@ -165,8 +167,8 @@ def _await_known(bench: Bench, group: str) -> None:
             time.sleep(0.2)
 
 
-def _offer(bench: Bench, behaviour: Sequence[Record], rate: float, seconds: float) -> float:
-    """Produce at a rate for so many seconds; returns when it began, UTC s."""
+def _offer(bench: Bench, behaviour: Sequence[Record], rate: float, seconds: float) -> tuple[float, float]:
+    """Produce at a rate for so many seconds; returns when it began, UTC s, and the rate that was reached."""
     offering = producer(bench.client)
     began, sent = time.time(), 0
     last = min(len(behaviour), int(rate * seconds))
@@ -178,8 +180,9 @@ def _offer(bench: Bench, behaviour: Sequence[Record], rate: float, seconds: floa
         if due - sent < _STEP:
             time.sleep(0.001)
         sent = due
+    reached = sent / (time.time() - began)
     offering.flush(_PATIENCE_S)
-    return began
+    return began, reached
 
 
 def _appended(bench: Bench) -> Iterator[tuple[Place, float]]:
