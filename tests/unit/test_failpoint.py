@@ -13,7 +13,6 @@ import pytest
         ("decide.after_comit:kill", "after_commit"),
         ("decide.after_commit:explode", "one of kill, stop, hang, fail"),
         ("after_commit:kill", "is no failpoint"),
-        ("decide.after_accept:kill", "is no failpoint"),
         ("decide.after_commit:kill@0", "write name:action@visit"),
     ],
 )
