@@ -136,6 +136,7 @@ class _Reading:
     faults: list[SqlFault] = field(default_factory=list)
 
     def condition(self, node: exp.Expr) -> None:
+        """Take down what keeps a part from being true or false of a recipient."""
         if isinstance(node, exp.And | exp.Or):
             self.condition(node.left)
             self.condition(node.right)
@@ -157,10 +158,12 @@ class _Reading:
             self.refuse(node, f"{_shown(node)} is not a condition on a recipient's features")
 
     def numbers(self, nodes: Iterable[exp.Expr]) -> None:
+        """As `number`, for several."""
         for node in nodes:
             self.number(node)
 
     def number(self, node: exp.Expr) -> None:
+        """Take down what keeps a part from being the same number everywhere."""
         if isinstance(node, exp.Column | exp.Literal):
             return
         if isinstance(node, exp.Paren | exp.Neg):

@@ -65,7 +65,7 @@ class File(Generic[_T]):
 
 @dataclass
 class Files:
-    """What could be read of a policy folder, and the problems of the rest."""
+    """What could be read of a policy folder, and the problems of the rest; None: it could not be read."""
 
     segments: list[File[Segment]] = field(default_factory=list)
     campaigns: list[File[Campaign]] = field(default_factory=list)
@@ -239,7 +239,8 @@ def _positions(content: bytes) -> dict[Key, Position]:
 def _walk(node: Node, within: Key, found: dict[Key, Position], lines: Sequence[bytes]) -> None:
     """Take down where values stand, and keys: a key's place is that of `(key, _KEY)`."""
     for child in node.named_children:
-        if child.type not in ("table", "table_array_element", "pair"):
+        # What this parser cannot read, and tomllib can, has no place; its table's is told then.
+        if child.type not in ("table", "table_array_element", "pair") or child.has_error:
             continue
         name, words = child.named_children[0], _words(child.named_children[0])
         for depth in range(1, len(words) + 1):
