@@ -147,9 +147,9 @@ def due_cause(due_at: int) -> dict[str, Any]:
     return {"topic": None, "partition": None, "offset": None, "event_id": None, "due_at": due_at}
 
 
-def gate(name: str, passed: bool, detail: str) -> dict[str, Any]:
-    """One gate and what it saw."""
-    return {"name": name, "passed": passed, "detail": detail}
+def gate(name: str, passed: bool, detail: str, needed: str = "") -> dict[str, Any]:
+    """One gate, what it saw, and what would have let the message pass."""
+    return {"name": name, "passed": passed, "detail": detail, "needed": needed}
 
 
 def decision_of(slot: Mapping[str, Any]) -> uuid.UUID:

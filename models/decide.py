@@ -1,8 +1,8 @@
 """Cuts decided: rows, records and time in; rows, audit and commands out. Pure; see docs/decisions.md."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, get_args
 
 import numpy as np
 
@@ -14,18 +14,19 @@ from models.sendtime import SendTimeModel
 from models.triggers import BEFORE_RECORDS, States, Triggers
 from schemas import ids, topics
 from schemas.layouts import opaque, picked
-from schemas.policy import Policy
+from schemas.policy import Policy, Purpose
 from schemas.profile import HOUR_MS, MINUTE_MS, PURPOSES, TIMED_SEGMENTS, Consent, Suppression
 from schemas.reasons import Reason
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When cuts happen, UTC ms, and what control says."""
+    """When cuts happen, UTC ms, what control says, and which hours the lanes have no room in."""
 
     now: int
     paused: bool
     history: bool
+    full: deciding.FullHours = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -215,15 +216,20 @@ class _Rounds:
             [np.array([o.position for o in self.others], np.int64), self.asked.position]
         )
         campaign = np.concatenate([np.full(len(self.others), -1), self.asked.campaign])
-        order = np.lexsort((campaign, position, row))
+        purposes = np.array([_PURPOSES.index(c.purpose) for c in self.rules.policy.campaigns], np.int64)
+        purpose = np.concatenate([np.full(len(self.others), -1), purposes[self.asked.campaign]])
+        order = np.lexsort((campaign, purpose, position, row))
         row, position = row[order], position[order]
-        turn = columns.rank_in_run(row)
+        # What asks of one recipient at one moment for one purpose is one item: at most one of it goes.
+        begins = columns.starts(row) | columns.starts(position) | columns.starts(purpose[order])
+        turn = columns.rank_of_group(row, begins)
         # An event's activity counts for the items that come after it, and for the triggers it sets off.
         span = int(max(position.max(initial=0), self.events.position.max(initial=0))) + 2
         first_after = np.searchsorted(
             row * span + position + 1, self.events.row * span + self.events.position + 1
         )
-        event_turn = first_after - np.searchsorted(row, self.events.row)
+        here = np.append(row, -1)[first_after] == self.events.row
+        event_turn = np.where(here, np.append(turn, 0)[first_after], int(turn.max(initial=-1)) + 1)
         stale: list[int] = []
         unknown: list[int] = []
         for k in range(int(turn.max(initial=-1)) + 1):
@@ -262,7 +268,16 @@ class _Rounds:
         cause = self.causes.of(other.position)
         self.out.consent(other.row, fields["purpose"], fields["state"], fields["version"], None, cause)
         if not granted:
-            slots.withdraw(self.rows, other.row, self.rules.policy, fields["purpose"], self.out)
+            policy = self.rules.policy
+            slots.withdraw(
+                self.rows,
+                other.row,
+                policy,
+                lambda campaign: (
+                    campaign.purpose == fields["purpose"] and policy.rule(campaign).consent != "not_needed"
+                ),
+                self.out,
+            )
         return True
 
     def _delivery(self, other: Other) -> bool:
@@ -275,15 +290,24 @@ class _Rounds:
         suppression = _SUPPRESSES.get(kind)
         if suppression is None or (kind == "bounced" and not other.fields["permanent"]):
             return slot is not None or other.fields["dispatch_id"] is None
-        if not self.rows["suppressed"][other.row]:
+        before = self.rows["suppressed"][other.row]
+        # An address that does not exist stops more than a complaint, whichever was told first.
+        if before == Suppression.NONE or suppression == Suppression.BOUNCED != before:
             self.rows["suppressed"][other.row] = suppression
             cause = self.causes.of(other.position)
             self.out.consent(other.row, "suppression", "suppressed", 0, suppression.name.lower(), cause)
-        slots.withdraw(self.rows, other.row, policy, None, self.out)
+        suppressed = self.rows["suppressed"][other.row]
+        slots.withdraw(
+            self.rows,
+            other.row,
+            policy,
+            lambda campaign: contact.suppresses(policy.rule(campaign), suppressed),
+            self.out,
+        )
         return True
 
     def _triggers(self, which: np.ndarray) -> None:
-        """Decide one trigger of each of distinct rows."""
+        """Decide those triggers of each of distinct rows that ask at one moment for one purpose."""
         if not len(which):
             return
         rules, found, asked = self.rules, self.found, self.asked
@@ -303,8 +327,10 @@ class _Rounds:
                 for campaign, state in zip(campaigns, states, strict=True)
             ]
         )
-        ask = deciding.Asked(rows, campaigns, decisions, in_audience)
-        records = deciding.decide(self.rows, ask, rules.policy, rules.model, self.moment.now)
+        names = [self.names[row] for row in rows.tolist()]
+        ask = deciding.Asked(rows, names, campaigns, decisions, in_audience)
+        moment = self.moment
+        records, at_once = deciding.decide(self.rows, ask, rules.policy, rules.model, moment.now, moment.full)
         for record, row, cause, state in zip(records, rows.tolist(), causes, states, strict=True):
             record["cause"] = cause
             record["policy"] = rules.policy.digest
@@ -317,8 +343,12 @@ class _Rounds:
                 if value == value  # NaN stands for NULL
             }
             self.out.decision(row, record)
+        if at_once and not moment.paused:
+            row, slot = np.array(at_once).T
+            slots.come_due(self.rows, row, slot, rules.policy, moment.now, self.out)
 
 
+_PURPOSES: Final[tuple[str, ...]] = get_args(Purpose)[::-1]  # what is owed comes first
 _SUPPRESSES = {
     "bounced": Suppression.BOUNCED,
     "complained": Suppression.COMPLAINED,

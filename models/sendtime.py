@@ -22,7 +22,7 @@ class Chosen:
     """Answer for n recipients; indexes are columns of the candidates.
 
     `runner_up` is -1 where only one candidate was allowed. `tier` indexes `TIERS`. `propensity` is the
-    probability with which the model chose this hour.
+    probability with which the model chose this hour. `best` is the best of all candidates, allowed or not.
     """
 
     slot: np.ndarray
@@ -31,18 +31,29 @@ class Chosen:
     runner_up_score: np.ndarray
     tier: np.ndarray
     propensity: np.ndarray
+    best: np.ndarray
+    best_score: np.ndarray
 
 
 class SendTimeModel(Protocol):
     """What DECIDE asks of a model; the trained model answers the same call."""
 
-    def choose(self, active: np.ndarray, local: np.ndarray, allowed: np.ndarray, draw: np.ndarray) -> Chosen:
+    def choose(
+        self,
+        active: np.ndarray,
+        by_prior: np.ndarray,
+        local: np.ndarray,
+        allowed: np.ndarray,
+        draw: np.ndarray,
+    ) -> Chosen:
         """Choose one allowed candidate hour for each recipient.
 
         Parameters
         ----------
         active
             Hour-of-week weights in 1/256, u2 or int64, shape (n, 168).
+        by_prior
+            bool, shape (n,): whose hour is drawn from the prior, whatever is known of them.
         local
             Local hours since 1970 of the candidates, int64, shape (n, k).
         allowed
@@ -59,7 +70,14 @@ class HourOfWeekProfile:
 
     parameters: SendTime
 
-    def choose(self, active: np.ndarray, local: np.ndarray, allowed: np.ndarray, draw: np.ndarray) -> Chosen:
+    def choose(
+        self,
+        active: np.ndarray,
+        by_prior: np.ndarray,
+        local: np.ndarray,
+        allowed: np.ndarray,
+        draw: np.ndarray,
+    ) -> Chosen:
         """See `SendTimeModel.choose`.
 
         Every float operation is element by element, in the order written in docs/decisions.md, so that
@@ -71,8 +89,9 @@ class HourOfWeekProfile:
         hour, weekday = local % 24, zones.week_slot(local) // 24
         prior = np.array(p.prior_hours)[hour] * np.array(p.prior_weekdays)[weekday]
         posterior = self._posterior(weights, hours[:, None], local, hour, weekday)
-        thin = hours < p.thin_history
-        score = np.where(allowed, np.where(thin[:, None], prior, posterior), -1.0)
+        thin = by_prior | (hours < p.thin_history)
+        of_all = np.where(thin[:, None], prior, posterior)
+        score = np.where(allowed, of_all, -1.0)
 
         rows = np.arange(len(score))
         running = np.cumsum(np.where(allowed, prior, 0.0), axis=1)
@@ -95,6 +114,8 @@ class HourOfWeekProfile:
             runner_up_score=second_score,
             tier=np.where(thin, 0, 1),
             propensity=np.where(thin, chosen / total, 1.0),
+            best=np.argmax(of_all, axis=1),
+            best_score=of_all.max(1),
         )
 
     def _posterior(

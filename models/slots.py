@@ -1,5 +1,7 @@
 """The send slots of a row: settled when time passes, withdrawn, confirmed."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from models import audit, columns, contact
@@ -8,7 +10,7 @@ from models.profile import UNCONFIRMED_AFTER_MS
 from schemas import ids
 from schemas.layouts import picked
 from schemas.policy import OTHER_PROVIDER, Campaign, Policy
-from schemas.profile import PENDING, PURPOSES, Consent, Slot, Suppression
+from schemas.profile import PENDING, PURPOSES, Slot, Suppression, seconds
 from schemas.reasons import Reason
 
 _FREE = np.zeros((), PENDING)
@@ -37,19 +39,19 @@ def settle(rows: np.ndarray, policy: Policy, paused: bool, now: int, out: Output
     rank = columns.rank_in_run(row)
     for turn in range(int(rank.max()) + 1):
         mine = rank == turn
-        _settle_one_each(rows, row[mine], slot[mine], policy, now, out)
+        come_due(rows, row[mine], slot[mine], policy, now, out)
     changed[row] = True
     return changed
 
 
-def _settle_one_each(
+def come_due(
     rows: np.ndarray, row: np.ndarray, slot: np.ndarray, policy: Policy, now: int, out: Output
 ) -> None:
-    """Settle one slot of each of distinct rows."""
+    """Close, expire, defer or release one slot of each of distinct owned rows."""
     some = picked(rows, row)
     sends = some["pending"][np.arange(len(row)), slot]
-    free_at = contact.cap_free_at(some, now, policy.contact)
-    quiet_until = contact.quiet_ends_at(contact.zone_of(some, policy.contact), now, policy.contact)
+    free_at = contact.cap_free_at(some, sends["campaign"], now, policy)
+    quiet_until = contact.quiet_ends_at(some, now, policy.contact)
     for i in range(len(row)):
         send, r = sends[i], int(row[i])
         campaign = policy.campaign(int(send["campaign"]))
@@ -62,10 +64,11 @@ def _settle_one_each(
             out.closure(r, send, campaign, Reason.RETIRED if gone else Reason.UNCONFIRMED)
             rows["pending"][r, slot[i]] = _FREE
             continue
-        gates = _release_gates(some[i], send, campaign, int(free_at[i]), int(quiet_until[i]), now)
+        gates = _release_gates(some[i], send, campaign, policy, int(free_at[i]), int(quiet_until[i]), now)
         reason = gates[-1][0]
         seen = [gate for _, gate in gates]
-        if reason in (Reason.FREQUENCY_CAP, Reason.QUIET_HOURS):
+        drops = reason is Reason.FREQUENCY_CAP and campaign.when_capped == "drop"
+        if reason in (Reason.FREQUENCY_CAP, Reason.QUIET_HOURS) and not drops:
             moved = int(free_at[i] if reason is Reason.FREQUENCY_CAP else quiet_until[i])
             if moved < send["expires_at"]:
                 rows["pending"]["due_at"][r, slot[i]] = moved
@@ -77,7 +80,7 @@ def _settle_one_each(
             continue
         lane = some["provider"][i].decode() or OTHER_PROVIDER
         out.release(r, send, campaign, "released", reason, seen, lane)
-        rows["sent_at"][r] = np.append(some["sent_at"][i][1:], now)
+        rows["sent_at"][r] = np.append(some["sent_at"][i][1:], seconds(now))
         rows["sent_campaign"][r] = np.append(some["sent_campaign"][i][1:], campaign.number)
         if out.history:
             rows["pending"][r, slot[i]] = _FREE
@@ -87,27 +90,27 @@ def _settle_one_each(
 
 
 def _release_gates(
-    row: np.void, send: np.void, campaign: Campaign, free_at: int, quiet_until: int, now: int
+    row: np.void, send: np.void, campaign: Campaign, policy: Policy, free_at: int, quiet_until: int, now: int
 ) -> list[tuple[Reason, dict[str, object]]]:
     """Gates of a release in order, up to the first that holds it; the last entry's reason is the answer."""
-    consent = Consent(row["consent"][PURPOSES.index(campaign.purpose)])
-    asked = (
+    rule, purpose = policy.rule(campaign), campaign.purpose
+    consent = contact.consent_of(row, purpose)
+    suppression = Suppression(row["suppressed"]).name.lower()
+    asked = [
         (Reason.EXPIRED, "expiry", now < send["expires_at"], f"expires at {send['expires_at']}"),
-        (
-            Reason.SUPPRESSED,
-            "suppression",
-            not row["suppressed"],
-            Suppression(row["suppressed"]).name.lower(),
-        ),
+        (Reason.SUPPRESSED, "suppression", not contact.suppresses(rule, row["suppressed"]), suppression),
         (
             Reason.NO_CONSENT,
             "consent",
-            consent == Consent.GRANTED,
-            f"{campaign.purpose} {consent.name.lower()}",
+            contact.consented(rule, consent),
+            f"{purpose} {consent.name.lower() if purpose in PURPOSES else rule.consent}",
         ),
         (Reason.FREQUENCY_CAP, "frequency_cap", free_at <= now, f"free from {free_at}"),
-        (Reason.QUIET_HOURS, "quiet_hours", quiet_until <= now, f"quiet until {quiet_until}"),
-    )
+    ]
+    if rule.quiet_hours:
+        asked.append(
+            (Reason.QUIET_HOURS, "quiet_hours", quiet_until <= now, f"quiet until {quiet_until}"),
+        )
     gates: list[tuple[Reason, dict[str, object]]] = []
     for reason, name, passed, detail in asked:
         gates.append((Reason.RELEASED if passed else reason, audit.gate(name, bool(passed), detail)))
@@ -116,13 +119,15 @@ def _release_gates(
     return gates
 
 
-def withdraw(rows: np.ndarray, number: int, policy: Policy, purpose: str | None, out: Output) -> None:
-    """Free the slots of one owned row whose campaign has `purpose` (None: all); recall what was released."""
+def withdraw(
+    rows: np.ndarray, number: int, policy: Policy, concerns: Callable[[Campaign], bool], out: Output
+) -> None:
+    """Free the slots of one owned row whose campaign it concerns; recall what was released."""
     pending = rows["pending"][number]
     for slot in np.flatnonzero(pending["state"]).tolist():
         send = pending[slot].copy()
         campaign = policy.campaign(int(send["campaign"]))
-        if purpose is not None and campaign.purpose != purpose:
+        if not concerns(campaign):
             continue
         if send["state"] == Slot.PENDING:
             out.release(number, send, campaign, "withheld", Reason.WITHDRAWN)

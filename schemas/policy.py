@@ -7,13 +7,16 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from schemas import zones
-from schemas.profile import KINDS, MAX_CAMPAIGNS, MAX_SEGMENTS, SENT_SLOTS
+from schemas.profile import KINDS, MAX_CAMPAIGNS, MAX_SEGMENTS, PURPOSES, SENT_SLOTS, Suppression
 from schemas.units import Duration, Milliseconds, PerSecond
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Purpose = Literal["mail", "transactional"]  # of a message
+SUPPRESSIONS: Final = tuple(each.name.lower() for each in Suppression if each != Suppression.NONE)
 OTHER_PROVIDER: Final = "other"
 _SHARES_SUM: Final = 1.0
 
@@ -54,6 +57,19 @@ class Trigger(_Strict):
         return self
 
 
+class Arms(_Strict):
+    """Shares of a campaign's recipients, by a sticky hash; the model has the rest."""
+
+    control: float = Field(0.0, ge=0, le=1, description="Whose hour is drawn from the prior.")
+    hold_out: float = Field(0.0, ge=0, le=1, description="Who get nothing of this campaign.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.control + self.hold_out > 1:
+            raise ValueError(f"the arms' shares exceed 1: {self.control} + {self.hold_out}")
+        return self
+
+
 class Campaign(_Strict):
     """A rule: its cause, whom it is for, what it sends, and its pause."""
 
@@ -61,11 +77,19 @@ class Campaign(_Strict):
     name: Name
     version: int = Field(strict=True, ge=1)
     doc: str
+    owner: str | None = Field(None, min_length=1, description="Who answers for it.")
     trigger: Trigger
     audience: Name | None = None
-    purpose: Literal["mail"] = "mail"
+    purpose: Purpose = "mail"
     channel: Literal["mail"] = "mail"
     template: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="A folder in templates/.")
+    priority: int = Field(1, strict=True, ge=1, le=1000, description="Weight where several want a recipient.")
+    value: float = Field(1.0, gt=0, description="What a message is worth that is read in its hour.")
+    timing: Literal["best_hour", "at_once"] = "best_hour"
+    when_capped: Literal["defer", "drop"] = Field(
+        "defer", description="A message whose hour is capped takes another, or is dropped."
+    )
+    arms: Arms = Arms()
     cooldown: Duration
     expiry: Duration
     guarantee: Literal["at_most_once", "at_least_once"] = Field(
@@ -83,14 +107,54 @@ def _hour(text: object) -> object:
 Hour = Annotated[int, BeforeValidator(_hour), Field(ge=0, le=23)]
 
 
-class Contact(_Strict):
-    """How often and when a recipient may be written to."""
+class Cap(_Strict):
+    """How many messages of some purposes a recipient gets in any window of a length."""
 
-    cap: int = Field(ge=1, le=SENT_SLOTS, description="Marketing messages in the window.")
-    cap_window: Duration
-    quiet_from: Hour
-    quiet_to: Hour
+    most: int = Field(strict=True, ge=1, le=SENT_SLOTS, description="Messages in the window.")
+    window: Duration
+    purposes: tuple[Purpose, ...] = Field(("mail",), min_length=1, description="What it counts and holds.")
+
+    def __str__(self) -> str:
+        """Print as `1 in 16 h`."""
+        return f"{self.most} in {self.window}"
+
+
+class Quiet(_Strict):
+    """Hours of the recipient's clock in which nothing is sent; they may span midnight."""
+
+    start: Hour = Field(alias="from")
+    end: Hour = Field(alias="to", description="The same hour as `from`: never quiet.")
+
+    def __str__(self) -> str:
+        """Print as `21:00 to 08:00`."""
+        return f"{self.start:02}:00 to {self.end:02}:00"
+
+
+class PurposeRule(_Strict):
+    """What messages of a purpose need, and what holds them back."""
+
+    consent: Literal["opt_in", "opt_out", "not_needed"] = Field(
+        description="Consent must be granted, must not be withdrawn, or is not asked."
+    )
+    quiet_hours: bool = Field(True, description="Whether quiet hours hold it back.")
+    suppressed_by: tuple[Literal[SUPPRESSIONS], ...] = Field(  # type: ignore[valid-type]
+        SUPPRESSIONS, description="Suppressions that hold it back."
+    )
+    hold_out: bool = Field(True, description="Whether the global hold-out goes without it.")
+
+
+Place = Annotated[str, Field(pattern=r"^(default|[A-Z]{2}(-[A-Z0-9]{1,3})?)$")]
+DEFAULT_PLACE: Final = "default"
+
+
+class Contact(_Strict):
+    """How often and when a recipient may be written to, and for what."""
+
     default_zone: str = Field(description="IANA zone of recipients whose zone is unknown.")
+    hold_out: float = Field(0.0, ge=0, lt=1, description="Share of recipients whom no campaign reaches.")
+    purpose: dict[Purpose, PurposeRule]
+    cap: tuple[Cap, ...] = ()
+    quiet: dict[Place, Quiet] = Field(default_factory=dict, description="By region, country, or default.")
 
     @field_validator("default_zone")
     @classmethod
@@ -98,6 +162,24 @@ class Contact(_Strict):
         if name not in zones.NAMES:
             raise ValueError(f"{name!r} is no IANA time zone{meant(name, zones.NAMES)}")
         return name
+
+    @field_validator("purpose")
+    @classmethod
+    def _grantable(cls, rules: dict[str, PurposeRule]) -> dict[str, PurposeRule]:
+        for name, rule in rules.items():
+            if name not in PURPOSES and rule.consent != "not_needed":
+                raise ValueError(f'nobody can consent to {name}; write consent = "not_needed"')
+        return rules
+
+    @field_validator("cap")
+    @classmethod
+    def _all_matter(cls, caps: tuple[Cap, ...]) -> tuple[Cap, ...]:
+        for cap in caps:
+            for other in caps:
+                covers = other is not cap and set(other.purposes) >= set(cap.purposes)
+                if covers and other.window >= cap.window and other.most <= cap.most:
+                    raise ValueError(f"the cap of {cap} is never reached: that of {other} holds before it")
+        return caps
 
 
 class SendTime(_Strict):
@@ -134,8 +216,10 @@ class Fault:
 NAMING: Final = (("audience",), ("trigger", "enter"), ("trigger", "leave"))  # a campaign's segments
 
 
-def faults(segments: Sequence[Segment], campaigns: Sequence[Campaign]) -> list[Fault]:
-    """What is wrong with definitions that are each right by themselves."""
+def faults(
+    segments: Sequence[Segment], campaigns: Sequence[Campaign], contact: Contact | None
+) -> list[Fault]:
+    """What is wrong with definitions that are each right by themselves; None: a contact policy not known."""
     found: list[Fault] = []
     for kind, items in (("segment", segments), ("campaign", campaigns)):
         for field in ("number", "name"):
@@ -151,6 +235,9 @@ def faults(segments: Sequence[Segment], campaigns: Sequence[Campaign]) -> list[F
         for place, name in zip(NAMING, (campaign.audience, trigger.enter, trigger.leave), strict=True):
             if name is not None and name not in names:
                 found.append(Fault(campaign, place, f"there is no segment {name}{meant(name, names)}"))
+        if contact is not None and campaign.purpose not in contact.purpose:
+            text = f"contact.toml has no rule for {campaign.purpose}: add [purpose.{campaign.purpose}]"
+            found.append(Fault(campaign, ("purpose",), text))
     return found
 
 
@@ -170,7 +257,7 @@ class Policy(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        found = faults(self.segments, self.campaigns)
+        found = faults(self.segments, self.campaigns, self.contact)
         if found:
             raise ValueError("; ".join(f"{fault.of.name}: {fault.text}" for fault in found))
         return self
@@ -195,6 +282,16 @@ class Policy(_Strict):
             "channel": "mail",
         }
         return self.by_number.get(number) or Campaign.model_construct(**stand_in)
+
+    @cached_property
+    def counted(self) -> tuple[np.ndarray, ...]:
+        """For each cap and number of a campaign, whether it counts and holds its messages, bool (256,)."""
+        purposes = [self.campaign(number).purpose for number in range(256)]
+        return tuple(np.array([each in cap.purposes for each in purposes]) for cap in self.contact.cap)
+
+    def rule(self, campaign: Campaign) -> PurposeRule:
+        """The rule of a campaign's purpose; the strictest for a stand-in's where there is none."""
+        return self.contact.purpose.get(campaign.purpose) or PurposeRule(consent="opt_in")
 
     def segment(self, name: str) -> Segment:
         """The segment of this name."""

@@ -29,6 +29,7 @@ from schemas.policy import (
 _AT: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _QUOTES: Final = ('"""', "'''")
 _UNKNOWN: Final = "extra_forbidden"
+_PYDANTIC_KEY: Final = "[key]"  # in pydantic's places: a name in a table is wrong, not its value
 _KEY: Final = "\x00key"  # no key of a file
 _T = TypeVar("_T", bound=BaseModel)
 Key = tuple[str, ...]
@@ -146,7 +147,8 @@ def _inconsistent(files: Files, segment_files: int) -> Iterator[Problem]:
     file_of |= {id(file.value): file for file in files.segments}
     file_of |= {id(file.value): file for file in files.campaigns}
     unread = len(files.segments) < segment_files
-    for fault in faults([f.value for f in files.segments], [f.value for f in files.campaigns]):
+    contact = files.contact.value if files.contact else None
+    for fault in faults([f.value for f in files.segments], [f.value for f in files.campaigns], contact):
         if unread and fault.field in NAMING:  # the segment may be in a file with a problem of its own
             continue
         yield file_of[id(fault.of)].problem(fault.field, fault.text)
@@ -208,6 +210,9 @@ def _invalid(path: Path, kind: type[BaseModel], positions: Mapping[Key, Position
     key = tuple(map(str, error["loc"]))
     text = error["msg"].removeprefix("Value error, ")
     line, column = _nearest(positions, key)
+    if key[-1:] == (_PYDANTIC_KEY,):
+        key = key[:-1]
+        line, column = _nearest(positions, (*key, _KEY))
     if error["type"] == _UNKNOWN:
         text = "not known here" + (meant(key[-1], kind.model_fields) if len(key) == 1 else "")
         line, column = _nearest(positions, (*key, _KEY))

@@ -5,14 +5,14 @@ anywhere gives the same row. Floats exist only in derived features.
 """
 
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from schemas.layouts import Layouts
 from schemas.layouts import NewerRow as NewerRow
 
-ROW_VERSION: Final = 1
+ROW_VERSION: Final = 2
 MAX_ROW_BYTES: Final = 2048
 
 # Kinds of behaviour, in the order of the row's columns; never reordered, new kinds go to the end.
@@ -29,9 +29,10 @@ MAX_SEGMENTS: Final = 128
 TIMED_SEGMENTS: Final = 8
 MAX_CAMPAIGNS: Final = 64
 PENDING_SLOTS: Final = 8
-SENT_SLOTS: Final = 6
+SENT_SLOTS: Final = 12
 RECENT_SLOTS: Final = 12
 
+SECOND_MS: Final = 1000
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
@@ -75,7 +76,7 @@ PENDING: Final = np.dtype(
     ]
 )
 
-ROW: Final = np.dtype(
+_ROW_1: Final = np.dtype(
     [
         ("version", "u1"),
         ("flags", "u1"),
@@ -100,17 +101,44 @@ ROW: Final = np.dtype(
             (TIMED_SEGMENTS,),
         ),  # of the first segments: minutes since 1970 at entry, 0 outside
         ("cooldown", "<u4", (MAX_CAMPAIGNS,)),  # minutes since 1970 until which a campaign rests, rounded up
-        ("sent_at", "<i8", (SENT_SLOTS,)),  # latest releases, UTC ms, newest last
-        ("sent_campaign", "u1", (SENT_SLOTS,)),
+        ("sent_at", "<i8", (6,)),  # latest releases, UTC ms, newest last
+        ("sent_campaign", "u1", (6,)),
         ("pending", PENDING, (PENDING_SLOTS,)),
         ("recent", "<u8", (RECENT_SLOTS,)),  # hashes of the latest producers' event ids, newest last
     ]
 )
+
+
+def _with(layout: np.dtype, **changed: tuple[Any, ...]) -> np.dtype:
+    """The layout with fields of another type."""
+    return np.dtype(
+        [(name, *changed[name]) if name in changed else (name, *rest) for name, *rest in layout.descr]
+    )
+
+
+ROW: Final = _with(
+    _ROW_1,
+    sent_at=("<u4", (SENT_SLOTS,)),  # latest releases, UTC s, rounded up: a cap ends no earlier; newest last
+    sent_campaign=("u1", (SENT_SLOTS,)),
+)
 if ROW.itemsize > MAX_ROW_BYTES:
     raise AssertionError(f"a row is {ROW.itemsize} bytes, more than {MAX_ROW_BYTES}")
 
+
+def _more_sends(old: np.ndarray, new: np.ndarray) -> None:
+    """Times of sends in seconds, and of twice as many."""
+    kept = old["sent_at"].shape[1]
+    new["sent_at"][:, -kept:] = seconds(old["sent_at"])
+    new["sent_campaign"][:, -kept:] = old["sent_campaign"]
+
+
 # Every layout there was, and how a row of one becomes a row of the next; never changed, only added to.
-LAYOUTS: Final = Layouts("a row", (ROW,))
+LAYOUTS: Final = Layouts("a row", (_ROW_1, ROW), (_more_sends,))
+
+
+def seconds(at: Any) -> Any:
+    """UTC ms as whole seconds, rounded up."""
+    return -(-at // SECOND_MS)
 
 
 def empty(count: int) -> np.ndarray:

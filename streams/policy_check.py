@@ -47,7 +47,7 @@ def _expressions(files: Files) -> Iterator[Problem]:
 
 def _expiries(files: Files) -> Iterator[Problem]:
     for file in files.campaigns:
-        if file.value.expiry < _LEAST_EXPIRY_MS:
+        if file.value.timing == "best_hour" and file.value.expiry < _LEAST_EXPIRY_MS:
             yield file.problem(("expiry",), "expiry: no full hour may fit into it; 2 h is the least")
 
 

@@ -28,8 +28,8 @@ ASOF LEFT JOIN (SELECT recipient_id, purpose, state, offset FROM consent) AS c
     ON c.recipient_id = r.recipient_id AND c.purpose = d.purpose AND r.offset > c.offset;
 
 -- Was anybody written to more often than allowed?
--- Most releases within any 16 hours, the packaged policy's `cap_window` (in milliseconds here, less one):
--- compare with its `cap`.
+-- Most releases within any 16 hours, the window of the packaged policy's cap (in milliseconds here, less one):
+-- compare with its `most`.
 SELECT most AS most_in_window, count() AS recipients
 FROM
 (

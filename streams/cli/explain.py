@@ -170,6 +170,10 @@ def _decision(console: Console, record: Record) -> None:
         show.field(console, "" if place else "gates", gate_line(gate))
     if body["due_at"] is not None:
         show.field(console, "hour", hour_line(body))
+    if body["arm"] != "model":
+        show.field(console, "arm", body["arm"])
+    if needs := need_line(body):
+        show.field(console, "why not", needs)
     show.field(console, "policy", f"{body['policy']}, control version {record['control_version']}")
     show.field(console, "decision", body["decision_id"])
 
@@ -183,6 +187,15 @@ def gate_line(gate: Record) -> Text:
     )
 
 
+def need_line(body: Record) -> str:
+    """Tell the nearest change that would have let a withheld message go; empty if it was not withheld."""
+    needed = [gate["needed"] for gate in body["gates"] if not gate["passed"] and gate["needed"]]
+    if body["would_be_due_at"] is None or not needed:
+        return ""
+    would_be = show.moment(body["would_be_due_at"])
+    return f"would have been sent at {would_be} had there been {' and '.join(needed)}"
+
+
 def hour_line(body: Record) -> str:
     """Tell which hour was chosen, how sure, and what came second."""
     by = {
@@ -193,6 +206,8 @@ def hour_line(body: Record) -> str:
     line += f", propensity {figure(body['propensity'])}"
     if body["runner_up_at"] is not None:
         line += f"; best other {show.moment(body['runner_up_at'])} with {figure(body['runner_up_score'])}"
+    if body["regret"]:
+        line += f"; the gates cost {figure(body['regret'])} against {show.moment(body['best_at'])}"
     return f"{line}; expires {show.moment(body['expires_at'])}"
 
 

@@ -23,7 +23,7 @@ MAY_IMPORT: Final = {
         *("schemas", "numpy", "avro", "fastavro", "polars", "pydantic", "pydantic_settings", "xxhash"),
         *("tree_sitter", "tree_sitter_toml"),
     },
-    "models": {"models", "schemas", "numpy", "polars", "sklearn", "jinja2", "sqlglot"},
+    "models": {"models", "schemas", "numpy", "polars", "sklearn", "jinja2", "sqlglot", "xxhash"},
 }
 
 # Names that the core never says. One stands for all below it; one that ends in `_` for all that begin so.

@@ -149,7 +149,7 @@ def test_a_question_of_the_dictionary_is_answered(landed: tuple[Stack, Warehouse
     elif number == 2:
         assert found == [{"released": released, "without_consent": 0}]
     elif number == 3:
-        assert 1 <= found[0]["most_in_window"] <= load_policy(stack.settings).contact.cap
+        assert 1 <= found[0]["most_in_window"] <= load_policy(stack.settings).contact.cap[0].most
     elif number == 4:
         assert sum(row["released"] for row in found) == released
     elif number == 5:

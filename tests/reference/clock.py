@@ -44,9 +44,19 @@ def local_hour(zone: str, hour: int) -> int:
     return local_week_hour(zone, hour) % 24
 
 
-def is_quiet(contact: Contact, zone: str, hour: int) -> bool:
-    """Whether UTC hour `hour` is quiet there; equal bounds mean that no hour is."""
-    local = local_hour(zone, hour)
-    if contact.quiet_from <= contact.quiet_to:
-        return contact.quiet_from <= local < contact.quiet_to
-    return local >= contact.quiet_from or local < contact.quiet_to
+def quiet_hours(contact: Contact, place: str) -> set[int]:
+    """The quiet hours of day of a place: those of its region, else of its country, else the default's."""
+    country = place.partition("-")[0]
+    quiet = contact.quiet.get(place) or contact.quiet.get(country) or contact.quiet.get("default")
+    hours: set[int] = set()
+    if quiet is not None:
+        hour = quiet.start
+        while hour != quiet.end:
+            hours.add(hour)
+            hour = (hour + 1) % 24
+    return hours
+
+
+def is_quiet(contact: Contact, place: str, zone: str, hour: int) -> bool:
+    """Whether UTC hour `hour` is quiet there."""
+    return local_hour(zone, hour) in quiet_hours(contact, place)

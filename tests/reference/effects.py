@@ -3,7 +3,7 @@
 from typing import Any
 
 from schemas import ids
-from schemas.policy import Segment
+from schemas.policy import Campaign, Segment
 from schemas.profile import (
     COUNTER_MAX,
     DAYS,
@@ -21,7 +21,7 @@ from tests.reference.clock import day_of_hour, hour_of, local_week_hour
 from tests.reference.cuts import Cause, Work
 from tests.reference.features import holding
 from tests.reference.records import Event
-from tests.reference.slots import close, dispatch_of, withdraw, zone_of
+from tests.reference.slots import close, dispatch_of, is_suppressed, withdraw, zone_of
 from tests.reference.state import Recipient
 from tests.reference.triggers import decide
 
@@ -102,7 +102,11 @@ def _consent(work: Work, recipient: Recipient, event: Event) -> None:
         cause=event.cause.body,
     )
     if state == "withdrawn":
-        withdraw(work, event.recipient_id, recipient, purpose)
+
+        def concerns(campaign: Campaign) -> bool:
+            return campaign.purpose == purpose and work.policy.rule(campaign).consent != "not_needed"
+
+        withdraw(work, event.recipient_id, recipient, concerns)
 
 
 def _delivery(work: Work, recipient: Recipient, event: Event) -> None:
@@ -115,7 +119,8 @@ def _delivery(work: Work, recipient: Recipient, event: Event) -> None:
     suppression = suppression_of(event)
     if suppression == Suppression.NONE:
         return
-    if not recipient.suppressed:
+    worse = suppression == Suppression.BOUNCED and recipient.suppressed != Suppression.BOUNCED
+    if not recipient.suppressed or worse:
         recipient.suppressed = suppression
         work.audit(
             event.recipient_id,
@@ -126,7 +131,7 @@ def _delivery(work: Work, recipient: Recipient, event: Event) -> None:
             reason=kind,
             cause=event.cause.body,
         )
-    withdraw(work, event.recipient_id, recipient, None)
+    withdraw(work, event.recipient_id, recipient, lambda c: is_suppressed(work, recipient, c))
 
 
 def _behaviour(work: Work, recipient: Recipient, event: Event) -> bool:
@@ -135,13 +140,14 @@ def _behaviour(work: Work, recipient: Recipient, event: Event) -> bool:
     if event.hash is not None:
         recipient.remember_event(event.hash)
     transitions = evaluate(work, event.recipient_id, recipient, event.cause.body)
-    triggered = False
-    for campaign in sorted(work.policy.campaigns, key=lambda c: c.number):
-        trigger = campaign.trigger
-        if trigger.event == kind or _named(trigger.enter, trigger.leave, transitions) is not None:
-            decide(work, event.recipient_id, recipient, campaign, event.cause)
-            triggered = True
-    return triggered
+    asking = [
+        (campaign, event.cause)
+        for campaign in work.policy.campaigns
+        if campaign.trigger.event == kind
+        or _named(campaign.trigger.enter, campaign.trigger.leave, transitions) is not None
+    ]
+    decide(work, event.recipient_id, recipient, asking)
+    return bool(asking)
 
 
 def count(work: Work, recipient: Recipient, kind: str, event: Event) -> None:
@@ -214,10 +220,12 @@ def pass_time(work: Work, recipient_id: str, recipient: Recipient, due_at: int) 
         "due_at": due_at,
     }
     transitions = evaluate(work, recipient_id, recipient, body)
-    for campaign in sorted(work.policy.campaigns, key=lambda c: c.number):
-        condition = _named(campaign.trigger.enter, campaign.trigger.leave, transitions)
-        if condition is not None:
-            decide(work, recipient_id, recipient, campaign, Cause(ids.due_id(condition, due_at), body))
+    asking = [
+        (campaign, Cause(ids.due_id(condition, due_at), body))
+        for campaign in work.policy.campaigns
+        if (condition := _named(campaign.trigger.enter, campaign.trigger.leave, transitions)) is not None
+    ]
+    decide(work, recipient_id, recipient, asking)
 
 
 def _named(enter: str | None, leave: str | None, transitions: list[Transition]) -> str | None:

@@ -1,7 +1,10 @@
 """Slots of docs/decisions.md: settled (section 2), withdrawn and closed by delivery (section 3)."""
 
+from collections.abc import Callable
+
 from schemas import ids
-from schemas.profile import HOUR_MS, Consent
+from schemas.policy import Campaign
+from schemas.profile import HOUR_MS, Consent, Suppression
 from schemas.reasons import Reason
 from tests.reference.clock import hour_of, is_quiet
 from tests.reference.cuts import Work
@@ -39,40 +42,68 @@ def settle(work: Work, recipient_id: str, recipient: Recipient) -> None:
         elif work.cut.now >= slot.expires_at:
             withhold(work, recipient_id, recipient, index, Reason.EXPIRED)
         elif slot.due_at <= work.cut.now and not work.cut.paused:
-            _come_due(work, recipient_id, recipient, index, slot)
+            come_due(work, recipient_id, recipient, index)
 
 
-def _come_due(work: Work, recipient_id: str, recipient: Recipient, index: int, slot: Slot) -> None:
-    purpose = work.campaign(slot.campaign).purpose
-    if recipient.suppressed:
+def come_due(work: Work, recipient_id: str, recipient: Recipient, index: int) -> None:
+    """The gates of a pending slot whose time has come."""
+    slot = recipient.slots[index]
+    if slot is None or slot.released:
+        raise AssertionError("only what waits comes due")
+    campaign = work.campaign(slot.campaign)
+    if is_suppressed(work, recipient, campaign):
         withhold(work, recipient_id, recipient, index, Reason.SUPPRESSED)
         return
-    if recipient.consent.get(purpose) != Consent.GRANTED:
+    if not has_consent(work, recipient, campaign):
         withhold(work, recipient_id, recipient, index, Reason.NO_CONSENT)
         return
-    moved = _moved(work, recipient)
+    moved = _moved(work, recipient, campaign)
     if moved is None:
         _release(work, recipient_id, recipient, index, slot)
         return
     reason, due_at = moved
-    if due_at >= slot.expires_at:
+    dropped = reason == Reason.FREQUENCY_CAP and campaign.when_capped == "drop"
+    if dropped or due_at >= slot.expires_at:
         withhold(work, recipient_id, recipient, index, reason)
         return
     slot.due_at = due_at
     _audit_release(work, recipient_id, slot, outcome="deferred", reason=reason)
 
 
-def _moved(work: Work, recipient: Recipient) -> tuple[Reason, int] | None:
-    """Gates *cap* and *quiet hours*: the first that holds, with the new due time."""
-    contact = work.policy.contact
-    in_window = [moment for moment, _ in recipient.sent if moment > work.cut.now - contact.cap_window]
-    if len(in_window) >= contact.cap:
-        return Reason.FREQUENCY_CAP, in_window[-contact.cap] + contact.cap_window
-    zone = zone_of(work, recipient)
-    hour = hour_of(work.cut.now)
-    if not is_quiet(contact, zone, hour):
+def is_suppressed(work: Work, recipient: Recipient, campaign: Campaign) -> bool:
+    """Whether the recipient's suppression is one that stops the campaign's purpose."""
+    if recipient.suppressed == Suppression.NONE:
+        return False
+    return Suppression(recipient.suppressed).name.lower() in work.policy.rule(campaign).suppressed_by
+
+
+def has_consent(work: Work, recipient: Recipient, campaign: Campaign) -> bool:
+    """Whether the campaign's purpose has the consent that it needs."""
+    state = recipient.consent.get(campaign.purpose, Consent.UNKNOWN)
+    needs = work.policy.rule(campaign).consent
+    if needs == "not_needed":
+        return True
+    return state == Consent.GRANTED if needs == "opt_in" else state != Consent.WITHDRAWN
+
+
+def _moved(work: Work, recipient: Recipient, campaign: Campaign) -> tuple[Reason, int] | None:
+    """Gates *caps* and *quiet hours*: the first that holds, with the new due time."""
+    contact, now = work.policy.contact, work.cut.now
+    free = [now]
+    for cap in contact.cap:
+        if campaign.purpose not in cap.purposes:
+            continue
+        counted = [s for s, number in recipient.sent if work.campaign(number).purpose in cap.purposes]
+        if len(counted) >= cap.most:
+            free.append(counted[-cap.most] * 1000 + cap.window)
+    if max(free) > now:
+        return Reason.FREQUENCY_CAP, max(free)
+    if not work.policy.rule(campaign).quiet_hours:
         return None
-    while is_quiet(contact, zone, hour):
+    zone, hour = zone_of(work, recipient), hour_of(now)
+    if not is_quiet(contact, recipient.place, zone, hour):
+        return None
+    while is_quiet(contact, recipient.place, zone, hour):
         hour += 1
     return Reason.QUIET_HOURS, hour * HOUR_MS
 
@@ -128,10 +159,12 @@ def close(work: Work, recipient_id: str, recipient: Recipient, index: int, reaso
     recipient.slots[index] = None
 
 
-def withdraw(work: Work, recipient_id: str, recipient: Recipient, purpose: str | None) -> None:
-    """Section 3: every slot whose campaign has that purpose is freed in slot order; None is every purpose."""
+def withdraw(
+    work: Work, recipient_id: str, recipient: Recipient, concerns: Callable[[Campaign], bool]
+) -> None:
+    """Section 3: every slot whose campaign it concerns is freed in slot order."""
     for index, slot in enumerate(recipient.slots):
-        if slot is None or purpose not in (None, work.campaign(slot.campaign).purpose):
+        if slot is None or not concerns(work.campaign(slot.campaign)):
             continue
         if slot.pending:
             withhold(work, recipient_id, recipient, index, Reason.WITHDRAWN)

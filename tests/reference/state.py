@@ -63,7 +63,7 @@ class Recipient:
     segments: set[int] = field(default_factory=set)
     entered: dict[int, int] = field(default_factory=dict)  # segment below 8 -> minute of entry
     cooldown: dict[int, int] = field(default_factory=dict)  # campaign -> minute
-    sent: list[tuple[int, int]] = field(default_factory=list)  # (when, campaign), newest last, at most 6
+    sent: list[tuple[int, int]] = field(default_factory=list)  # (second, campaign), newest last, at most 12
     slots: list[Slot | None] = field(default_factory=lambda: [None] * PENDING_SLOTS)
     recent: list[int] = field(default_factory=list)  # hashes, newest last, at most 12
 
@@ -78,8 +78,8 @@ class Recipient:
         return replace(self, **copies)
 
     def remember_sent(self, now: int, campaign: int) -> None:
-        """Section 2: `now` and the campaign are appended, the oldest drops out."""
-        self.sent = [*self.sent, (now, campaign)][-SENT_SLOTS:]
+        """Section 2: the second of `now`, rounded up, and the campaign are appended, the oldest drops out."""
+        self.sent = [*self.sent, (-(-now // 1000), campaign)][-SENT_SLOTS:]
 
     def remember_event(self, event_hash: int) -> None:
         """Section 1: the last 12 hashes of accepted events."""

@@ -1,17 +1,20 @@
-"""Section 4 of docs/decisions.md: a trigger's gates, the hours that are left, and the choice among them."""
+"""Section 4 of docs/decisions.md: who asks, the gates, the hours that are left, the choice, and who goes."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import xxhash
+
 from schemas import ids
-from schemas.policy import Campaign, SendTime
-from schemas.profile import HOUR_MS, MINUTE_MS, WEEK_HOURS, WEIGHT_ONE, Consent
+from schemas.policy import Campaign, Policy, SendTime
+from schemas.profile import HOUR_MS, MINUTE_MS, WEEK_HOURS, WEIGHT_ONE
 from schemas.reasons import Reason
 from tests.reference.clock import hour_of, is_quiet, local_week_hour
 from tests.reference.cuts import Cause, Work
-from tests.reference.slots import zone_of
+from tests.reference.slots import come_due, has_consent, is_suppressed, zone_of
 from tests.reference.state import Recipient, Slot
 
 JITTER_MS = 45 * MINUTE_MS
@@ -38,46 +41,134 @@ class Choice:
     propensity: float
 
 
-def decide(work: Work, recipient_id: str, recipient: Recipient, campaign: Campaign, cause: Cause) -> None:
-    """A trigger gives a decision; only a scheduled one changes the row."""
-    now = work.cut.now
-    decision = ids.decision_id(cause.id, recipient_id, campaign.name, campaign.version)
-    expires_at = now + campaign.expiry
-    allowed: list[Candidate] = []
-    reason = _first_gate(work, recipient, campaign)
-    if reason is None:
-        reason, allowed = _hours_left(work, recipient, decision, expires_at)
-    choice = None
-    if reason is None:
-        choice = choose(work.policy.send_time, recipient, zone_of(work, recipient), decision, allowed)
-        free = recipient.slots.index(None)
-        recipient.slots[free] = Slot(False, campaign.number, choice.chosen.due_at, expires_at, decision)
-        recipient.cooldown[campaign.number] = -(-(now + campaign.cooldown) // MINUTE_MS)
+@dataclass
+class Answer:
+    """What becomes of a campaign that asks."""
+
+    campaign: Campaign
+    cause: Cause
+    decision: uuid.UUID
+    arm: str
+    reason: Reason | None
+    choice: Choice  # or what it would have been
+    worth: float
+    best: Candidate
+    regret: float
+    outranked_by: str | None = None
+
+
+def decide(work: Work, recipient_id: str, recipient: Recipient, asking: list[tuple[Campaign, Cause]]) -> None:
+    """Campaigns that ask at one moment: what is owed first; of each purpose at most one goes."""
+    for purpose in ("transactional", "mail"):
+        rivals = sorted((c for c in asking if c[0].purpose == purpose), key=lambda c: c[0].number)
+        answers = [_answer(work, recipient_id, recipient, *each) for each in rivals]
+        running = [answer for answer in answers if answer.reason is None]
+        if running:
+            winner = max(running, key=lambda answer: answer.worth)
+            for answer in running:
+                if answer is not winner:
+                    answer.reason, answer.outranked_by = Reason.OUTRANKED, winner.campaign.name
+        for answer in answers:
+            _settled(work, recipient_id, recipient, answer)
+        if running:
+            _schedule(work, recipient_id, recipient, winner)
+
+
+def _settled(work: Work, recipient_id: str, recipient: Recipient, answer: Answer) -> None:
+    campaign, choice = answer.campaign, answer.choice
+    goes = answer.reason is None
+    plans = goes and campaign.timing == "best_hour"
+    ran = answer.reason in (None, Reason.OUTRANKED)
+    if answer.reason == Reason.HOLD_OUT:
+        _rest(work, recipient, campaign)
     work.audit(
         recipient_id,
         kind="decision",
-        decision_id=str(decision),
+        decision_id=str(answer.decision),
         campaign=campaign.name,
         campaign_version=campaign.version,
-        outcome="withheld" if choice is None else "scheduled",
-        reason=str(Reason.SCHEDULED if reason is None else reason),
-        cause=cause.body,
+        outcome="scheduled" if goes else "withheld",
+        reason=str(Reason.SCHEDULED if goes else answer.reason),
+        cause=answer.cause.body,
         purpose=campaign.purpose,
-        due_at=choice and choice.chosen.due_at,
-        expires_at=choice and expires_at,
-        tier=choice and choice.tier,
-        score=choice and choice.score,
-        runner_up_at=choice and choice.runner_up and choice.runner_up.due_at,
-        runner_up_score=choice and choice.runner_up_score,
-        propensity=choice and choice.propensity,
+        due_at=choice.chosen.due_at if goes else None,
+        expires_at=work.cut.now + campaign.expiry if goes else None,
+        tier=choice.tier if goes else None,
+        score=choice.score if goes else None,
+        runner_up_at=choice.runner_up.due_at if goes and choice.runner_up else None,
+        runner_up_score=choice.runner_up_score if goes else None,
+        propensity=choice.propensity if goes else None,
+        arm=answer.arm,
+        worth=answer.worth if ran else None,
+        outranked_by=answer.outranked_by,
+        best_at=answer.best.due_at if plans and answer.regret else None,
+        regret=answer.regret if plans else None,
+        would_be_due_at=None if goes else choice.chosen.due_at,
     )
+
+
+def _schedule(work: Work, recipient_id: str, recipient: Recipient, answer: Answer) -> None:
+    due_at, now = answer.choice.chosen.due_at, work.cut.now
+    free = recipient.slots.index(None)
+    expires_at = now + answer.campaign.expiry
+    recipient.slots[free] = Slot(False, answer.campaign.number, due_at, expires_at, answer.decision)
+    _rest(work, recipient, answer.campaign)
+    if due_at <= now and not work.cut.paused:
+        come_due(work, recipient_id, recipient, free)
+
+
+def _rest(work: Work, recipient: Recipient, campaign: Campaign) -> None:
+    recipient.cooldown[campaign.number] = -(-(work.cut.now + campaign.cooldown) // MINUTE_MS)
+
+
+def _answer(work: Work, recipient_id: str, recipient: Recipient, campaign: Campaign, cause: Cause) -> Answer:
+    decision = ids.decision_id(cause.id, recipient_id, campaign.name, campaign.version)
+    arm = arm_of(work.policy, recipient_id, campaign)
+    candidates = _candidates(work, decision, campaign)
+    empty, allowed = _hours_left(work, recipient, campaign, candidates)
+    zone = zone_of(work, recipient)
+    if campaign.timing == "at_once":
+        allowed = allowed[:1]
+    choice = choose(work.policy.send_time, recipient, zone, decision, allowed, arm == "control")
+    scores = _scores(work.policy.send_time, recipient, zone, candidates, arm == "control")
+    drops = campaign.when_capped == "drop" and _capped(work, recipient, campaign, choice.chosen.due_at)
+    reason = _first_gate(work, recipient, campaign) or empty
+    if reason is None and drops:
+        reason = Reason.FREQUENCY_CAP
+    if reason is None and arm in ("hold_out", "global_hold_out"):
+        reason = Reason.HOLD_OUT
+    return Answer(
+        campaign=campaign,
+        cause=cause,
+        decision=decision,
+        arm=arm,
+        reason=reason,
+        choice=choice,
+        worth=campaign.priority * (campaign.value * choice.score),
+        best=candidates[scores.index(max(scores))],
+        regret=max(scores) - max(choice.score, choice.runner_up_score or 0.0),
+    )
+
+
+def arm_of(policy: Policy, recipient_id: str, campaign: Campaign) -> str:
+    """Who is in which arm."""
+    if policy.rule(campaign).hold_out and _share("hold_out", recipient_id) < policy.contact.hold_out:
+        return "global_hold_out"
+    share = _share(f"campaign/{campaign.name}", recipient_id)
+    if share < campaign.arms.hold_out:
+        return "hold_out"
+    return "control" if share >= 1 - campaign.arms.control else "model"
+
+
+def _share(experiment: str, recipient_id: str) -> float:
+    return xxhash.xxh3_64(f"{experiment}/{recipient_id}".encode()).intdigest() / 2**64
 
 
 def _first_gate(work: Work, recipient: Recipient, campaign: Campaign) -> Reason | None:
     """Gates 1 to 5."""
-    if recipient.suppressed:
+    if is_suppressed(work, recipient, campaign):
         return Reason.SUPPRESSED
-    if recipient.consent.get(campaign.purpose) != Consent.GRANTED:
+    if not has_consent(work, recipient, campaign):
         return Reason.NO_CONSENT
     if campaign.audience is not None:
         audience = work.policy.segment(campaign.audience)
@@ -90,53 +181,81 @@ def _first_gate(work: Work, recipient: Recipient, campaign: Campaign) -> Reason 
     return None
 
 
-def _hours_left(
-    work: Work, recipient: Recipient, decision: uuid.UUID, expires_at: int
-) -> tuple[Reason | None, list[Candidate]]:
-    """Gate 6: the candidates that are allowed, or why none is."""
+def _candidates(work: Work, decision: uuid.UUID, campaign: Campaign) -> list[Candidate]:
     jitter = int.from_bytes(decision.bytes[8:16], "big") % JITTER_MS
-    first = hour_of(work.cut.now) + 1
-    candidates = [Candidate(h, h * HOUR_MS + jitter) for h in range(first, first + CANDIDATES)]
-    candidates = [c for c in candidates if (c.hour + 1) * HOUR_MS <= expires_at]
-    if not candidates:
-        return Reason.EXPIRED, []
-    zone = zone_of(work, recipient)
-    candidates = [c for c in candidates if not is_quiet(work.policy.contact, zone, c.hour)]
-    if not candidates:
-        return Reason.QUIET_HOURS, []
-    candidates = [c for c in candidates if not _cap_reached(work, recipient, c.due_at)]
-    if not candidates:
-        return Reason.FREQUENCY_CAP, []
-    return None, candidates
+    now = work.cut.now
+    first = hour_of(now) + 1
+    found = [Candidate(h, h * HOUR_MS + jitter) for h in range(first, first + CANDIDATES)]
+    return [Candidate(hour_of(now), now), *found[:-1]] if campaign.timing == "at_once" else found
 
 
-def _cap_reached(work: Work, recipient: Recipient, due_at: int) -> bool:
-    contact = work.policy.contact
-    count = 0
-    for moment, _ in recipient.sent:
-        if moment > due_at - contact.cap_window:
-            count += 1
-    for slot in recipient.slots:
-        if slot is not None and slot.pending and abs(slot.due_at - due_at) < contact.cap_window:
-            count += 1
-    return count >= contact.cap
+def _hours_left(
+    work: Work, recipient: Recipient, campaign: Campaign, candidates: list[Candidate]
+) -> tuple[Reason | None, list[Candidate]]:
+    """Gate 6: the first gate that leaves no candidate, and what is left by those that leave some."""
+    now, zone, contact = work.cut.now, zone_of(work, recipient), work.policy.contact
+
+    def in_time(c: Candidate) -> bool:
+        return c.due_at == now or (c.hour + 1) * HOUR_MS <= now + campaign.expiry
+
+    def awake(c: Candidate) -> bool:
+        return not work.policy.rule(campaign).quiet_hours or not is_quiet(
+            contact, recipient.place, zone, c.hour
+        )
+
+    def uncapped(c: Candidate) -> bool:
+        return campaign.when_capped == "drop" or not _capped(work, recipient, campaign, c.due_at)
+
+    first = None
+    gates: list[tuple[Reason, Callable[[Candidate], bool]]] = [
+        (Reason.EXPIRED, in_time),
+        (Reason.QUIET_HOURS, awake),
+        (Reason.FREQUENCY_CAP, uncapped),
+    ]
+    for reason, gate in gates:
+        left = [candidate for candidate in candidates if gate(candidate)]
+        if left:
+            candidates = left
+        else:
+            first = first or reason
+    return first, candidates
+
+
+def _capped(work: Work, recipient: Recipient, campaign: Campaign, due_at: int) -> bool:
+    """Whether any cap that holds the campaign is reached at that time."""
+    for cap in work.policy.contact.cap:
+        if campaign.purpose not in cap.purposes:
+            continue
+        count = 0
+        for second, number in recipient.sent:
+            if work.campaign(number).purpose in cap.purposes and second * 1000 > due_at - cap.window:
+                count += 1
+        for slot in recipient.slots:
+            if slot is None or slot.released or work.campaign(slot.campaign).purpose not in cap.purposes:
+                continue
+            if abs(slot.due_at - due_at) < cap.window:
+                count += 1
+        if count >= cap.most:
+            return True
+    return False
 
 
 def choose(
-    send_time: SendTime, recipient: Recipient, zone: str, decision: uuid.UUID, allowed: list[Candidate]
+    send_time: SendTime,
+    recipient: Recipient,
+    zone: str,
+    decision: uuid.UUID,
+    allowed: list[Candidate],
+    by_prior: bool = False,
 ) -> Choice:
     """Gate 7: the choice among the allowed, of which there is at least one."""
-    n = sum(recipient.active) / WEIGHT_ONE
-    if n < send_time.thin_history:
-        return _by_prior(send_time, zone, decision, allowed)
-    return _by_history(send_time, recipient.active, n, zone, allowed)
+    scores = _scores(send_time, recipient, zone, allowed, by_prior)
+    if by_prior or sum(recipient.active) / WEIGHT_ONE < send_time.thin_history:
+        return _by_prior(decision, allowed, scores)
+    return _choice("recipient", allowed, scores, scores.index(max(scores)), 1.0)
 
 
-def _by_prior(send_time: SendTime, zone: str, decision: uuid.UUID, allowed: list[Candidate]) -> Choice:
-    weights = []
-    for candidate in allowed:
-        s = local_week_hour(zone, candidate.hour)
-        weights.append(send_time.prior_hours[s % 24] * send_time.prior_weekdays[s // 24])
+def _by_prior(decision: uuid.UUID, allowed: list[Candidate], weights: list[float]) -> Choice:
     sums = []
     total = 0.0
     for weight in weights:
@@ -151,12 +270,19 @@ def _by_prior(send_time: SendTime, zone: str, decision: uuid.UUID, allowed: list
     return _choice("prior", allowed, weights, chosen, weights[chosen] / total)
 
 
-def _by_history(send_time: SendTime, a: list[int], n: float, zone: str, allowed: list[Candidate]) -> Choice:
+def _scores(
+    send_time: SendTime, recipient: Recipient, zone: str, candidates: list[Candidate], by_prior: bool
+) -> list[float]:
+    """The prior's weight of each candidate where little is known of the recipient, else its posterior."""
+    slots = [local_week_hour(zone, candidate.hour) for candidate in candidates]
+    n = sum(recipient.active) / WEIGHT_ONE
+    if by_prior or n < send_time.thin_history:
+        return [send_time.prior_hours[s % 24] * send_time.prior_weekdays[s // 24] for s in slots]
+    a = recipient.active
     b = [sum(a[day * 24 + h] for day in range(7)) for h in range(24)]
     kappa_day, kappa_week = send_time.kappa_day, send_time.kappa_week
     scores = []
-    for candidate in allowed:
-        s = local_week_hour(zone, candidate.hour)
+    for s in slots:
         h, weekday = s % 24, s // 24
         day = b[(h - 1) % 24] + 2 * b[h] + b[(h + 1) % 24]
         week = a[(s - 1) % WEEK_HOURS] + 2 * a[s] + a[(s + 1) % WEEK_HOURS]
@@ -164,7 +290,7 @@ def _by_history(send_time: SendTime, a: list[int], n: float, zone: str, allowed:
         scores.append(
             (week / 1024 + kappa_week * (day_share * send_time.prior_weekdays[weekday])) / (n + kappa_week)
         )
-    return _choice("recipient", allowed, scores, scores.index(max(scores)), 1.0)
+    return scores
 
 
 def _choice(

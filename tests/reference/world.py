@@ -29,8 +29,9 @@ PRIOR_WEEKDAYS = (0.1, 0.1, 0.2, 0.1, 0.1, 0.2, 0.2)
 
 
 def campaign(
-    number: int, name: str, expiry: str = "24 h", audience: str | None = None, **trigger: str
+    number: int, name: str, expiry: str = "24 h", audience: str | None = None, **more: Any
 ) -> Campaign:
+    trigger = {word: more.pop(word) for word in ("enter", "leave", "event") if word in more}
     return Campaign(
         number=number,
         name=name,
@@ -41,6 +42,19 @@ def campaign(
         template=f"{name}_template",
         cooldown="7 days",
         expiry=expiry,
+        **more,
+    )
+
+
+def contact(most: int, window: str = "16 h") -> Contact:
+    """One cap, quiet from nine to eight."""
+    return Contact.model_validate(
+        {
+            "default_zone": "UTC",
+            "purpose": {"mail": {"consent": "opt_in"}},
+            "cap": [{"most": most, "window": window}],
+            "quiet": {"default": {"from": "21:00", "to": "08:00"}},
+        }
     )
 
 
@@ -55,13 +69,7 @@ POLICY = Policy(
         campaign(1, "come_back", enter="rested", expiry="48 h"),
         campaign(2, "thank_you", event="purchase", audience="viewers"),
     ),
-    contact=Contact(
-        cap=1,
-        cap_window="16 h",
-        quiet_from="21:00",
-        quiet_to="08:00",
-        default_zone="UTC",
-    ),
+    contact=contact(most=1),
     send_time=SendTime(
         kappa_day=10.0,
         kappa_week=30.0,

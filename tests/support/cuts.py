@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 import infra
 from schemas import codec, ids, policy_files, topics
-from schemas.policy import Campaign, Policy, Segment
+from schemas.policy import Campaign, Contact, Policy, Segment
 from schemas.profile import DAY_MS, HOUR_MS, MINUTE_MS, ROW
-from schemas.units import Milliseconds
 from streams.agents.decide import Decider
 from streams.engine.batch import Batch
 from streams.engine.control import Control
@@ -31,7 +30,9 @@ PACKAGED = policy_files.load(Path(infra.__file__).parent / "policy")
 START = 1_488_326_400_000 + 3 * DAY_MS  # 2017-03-04, eight days before daylight saving begins in New York
 
 
-def _campaign(number: int, trigger: dict[str, str], expiry: str, audience: str | None = None) -> Campaign:
+def _campaign(
+    number: int, trigger: dict[str, str], expiry: str, audience: str | None = None, **more: Any
+) -> Campaign:
     return Campaign.model_validate(
         {
             "number": number,
@@ -43,6 +44,7 @@ def _campaign(number: int, trigger: dict[str, str], expiry: str, audience: str |
             "template": "none",
             "cooldown": "90 min",
             "expiry": expiry,
+            **more,
         }
     )
 
@@ -61,13 +63,38 @@ POLICY = Policy(
         _segment(64, "old", "hours_since_first > 100 AND hours_since_first <= 900"),
     ),
     campaigns=(
-        _campaign(0, {"enter": "viewers"}, "30 h"),
-        _campaign(1, {"leave": "viewers"}, "90 h"),
-        _campaign(2, {"event": "purchase"}, "48 h", "busy"),
+        _campaign(0, {"enter": "viewers"}, "30 h", priority=3, arms={"control": 0.5}),
+        _campaign(1, {"leave": "viewers"}, "90 h", when_capped="drop"),
+        _campaign(2, {"event": "purchase"}, "48 h", "busy", value=2.5),
         _campaign(3, {"enter": "idle"}, "20 h"),
+        _campaign(4, {"event": "purchase"}, "2 h", purpose="transactional", timing="at_once"),
+        _campaign(5, {"event": "view"}, "12 h", timing="at_once", arms={"hold_out": 0.71, "control": 0.1}),
         _campaign(63, {"event": "click"}, "60 h"),
     ),
-    contact=PACKAGED.contact.model_copy(update={"cap": 2, "cap_window": Milliseconds.parse("7 h")}),
+    contact=Contact.model_validate(
+        {
+            "default_zone": "UTC",
+            "hold_out": 0.1,
+            "purpose": {
+                "mail": {"consent": "opt_in"},
+                "transactional": {
+                    "consent": "not_needed",
+                    "quiet_hours": False,
+                    "suppressed_by": ["bounced"],
+                    "hold_out": False,
+                },
+            },
+            "cap": [
+                {"most": 2, "window": "7 h"},
+                {"most": 3, "window": "30 h", "purposes": ["mail", "transactional"]},
+            ],
+            "quiet": {
+                "default": {"from": "21:00", "to": "08:00"},
+                "US": {"from": "12:00", "to": "15:00"},
+                "US-OH": {"from": "00:00", "to": "00:00"},
+            },
+        }
+    ),
     send_time=PACKAGED.send_time.model_copy(
         update={"thin_history": 2.0, "kappa_week": 4.0, "kappa_day": 2.0}
     ),
@@ -270,7 +297,7 @@ def planned(draw: st.DrawFn, dispatches: Sequence[tuple[str, str]] = ()) -> Plan
             "zone": draw(st.sampled_from(zones)),
             "locale": "en-US",
             "provider": draw(st.sampled_from([None, "gmail"])),
-            "place": None,
+            "place": draw(st.sampled_from([None, "US-OH", "US-NY", "DE"])),
         }
     else:
         kinds = ["sent", "sent", "delivered", "bounced", "complained", "deferred", "expired"]

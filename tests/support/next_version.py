@@ -15,7 +15,7 @@ from schemas import profile
 from schemas.layouts import Layouts
 from tests.support.stack import SESSION_TIMEOUT_S, Stack
 
-VERSION = 2
+VERSION = profile.ROW_VERSION + 1
 _NOW = profile.ROW.descr
 NEXT = np.dtype([*_NOW[:2], ("seen", "<u4"), *_NOW[2:]])
 
@@ -25,7 +25,7 @@ def seen(old: np.ndarray, new: np.ndarray) -> None:
     new["seen"] = old["daily"].sum((1, 2), dtype=np.uint32)
 
 
-LAYOUTS = Layouts("a row", (profile.ROW, NEXT), (seen,))
+LAYOUTS = Layouts("a row", (*profile.LAYOUTS.versions, NEXT), (*profile.LAYOUTS.steps, seen))
 
 
 def as_today(value: bytes) -> bytes:

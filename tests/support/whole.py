@@ -32,11 +32,10 @@ cooldown = "1 h"
 expiry = "4 h"
 """
 _CONTACT = """\
-cap = 6
-cap_window = "2 h"
-quiet_from = "03:00"
-quiet_to = "04:00"
 default_zone = "America/New_York"
+purpose.mail = { consent = "opt_in" }
+cap = [{ most = 6, window = "2 h" }]
+quiet.default = { from = "03:00", to = "04:00" }
 """
 
 

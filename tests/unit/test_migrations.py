@@ -11,8 +11,10 @@ from sinks.clickhouse.migrate import Migration, migrations, stored
 from streams.recording.rows import TABLES
 
 _REPEATABLE = re.compile(
-    r"CREATE TABLE IF NOT EXISTS|CREATE OR REPLACE VIEW|ALTER TABLE \S+\s+ADD (COLUMN|INDEX) IF NOT EXISTS"
+    r"CREATE TABLE IF NOT EXISTS|CREATE OR REPLACE VIEW"
+    r"|ALTER TABLE \S+\s+(ADD (COLUMN|INDEX) IF NOT EXISTS|COMMENT COLUMN IF EXISTS)"
 )
+_COMMENTED = re.compile(r"ALTER TABLE audit_stored\.(\w+) COMMENT COLUMN IF EXISTS `([^`]+)` '(.*)'")
 _COLUMN = re.compile(r"^    `([^`]+)` (.+?)(?: COMMENT '(.*)')?,?$", re.MULTILINE)
 _AUDIT = [*shape.BODIES.values()]
 
@@ -32,7 +34,17 @@ def _columns(kind: str, name: str) -> dict[str, tuple[str, str | None]]:
         heads += [
             text for text in statements if text.startswith(f"ALTER TABLE audit_stored.{name} ADD COLUMN")
         ]
-    return {column: (of, comment) for head in heads for column, of, comment in _COLUMN.findall(head)}
+    found = {column: (of, comment) for head in heads for column, of, comment in _COLUMN.findall(head)}
+    if kind == "TABLE":
+        for of, column, comment in filter(None, (_commented(text) for text in statements)):
+            if of == name:
+                found[column] = found[column][0], comment
+    return found
+
+
+def _commented(text: str) -> tuple[str, ...] | None:
+    match = _COMMENTED.match(text)
+    return match and match.groups()
 
 
 def test_every_statement_may_be_repeated() -> None:

@@ -68,12 +68,42 @@ def test_the_packaged_policy_has_no_problem(folder: Path) -> None:
             "win_back.toml:8:13: template: there is no folder",
         ),
         ("campaigns/post_purchase.toml", '"big_spenders"', '"big"', ":6:13: there is no segment big"),
-        ("contact.toml", '"21:00"', '"21:30"', "contact.toml:4:15: quiet_from: '21:30' is not a full hour"),
+        (
+            "contact.toml",
+            '"21:00"',
+            '"21:30"',
+            ":24:21: quiet.default.from: '21:30' is not a full hour",
+        ),
         (
             "contact.toml",
             '"UTC"',
             '"Mars/X"',
-            "contact.toml:6:17: default_zone: 'Mars/X' is no IANA time zone",
+            ":2:17: default_zone: 'Mars/X' is no IANA time zone",
+        ),
+        ("contact.toml", "default = {", "Germany = {", ":24:1: quiet.Germany: "),
+        (
+            "contact.toml",
+            '"not_needed"',
+            '"opt_in"',
+            ":7:2: purpose: nobody can consent to transactional",
+        ),
+        (
+            "contact.toml",
+            "[[cap]]",
+            '[[cap]]\nmost = 2\nwindow = "16 h"\n\n[[cap]]',
+            ":17:3: cap: the cap of 2 in 16 h is never reached: that of 1 in 16 h holds before it",
+        ),
+        (
+            "contact.toml",
+            "[purpose.mail]",
+            "[purpose.advertising]",
+            ":7:2: purpose.advertising: ",
+        ),
+        (
+            "campaigns/win_back.toml",
+            'purpose = "mail"',
+            'purpose = "mail"\narms = { control = 0.6, hold_out = 0.5 }',
+            "win_back.toml:7:8: arms: the arms' shares exceed 1",
         ),
         ("providers.toml", '"ymail.com"', '"gmail.com"', "gmail.com stands twice; a domain has one provider"),
         ("providers.toml", '"ymail.com"', '"Ymail.com"', "providers.toml:5:9: provider.yahoo"),
@@ -100,7 +130,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_files(folder: Path) -> No
     (folder / "sendtime.toml").unlink()
     (folder / "segments" / "big_spenders.toml").write_bytes(b"number = 1\nname = \xff")
     assert [each.split(": ")[0] for each in problems(folder)] == [
-        "contact.toml:4:15",
+        "contact.toml:24:21",
         "segments/big_spenders.toml:2:1",
         "segments/lapsing.toml:4:34",
         "sendtime.toml:1:1",
@@ -166,7 +196,7 @@ def test_the_command_prints_a_line_for_each_problem_and_fails(folder: Path) -> N
     edit(folder / "contact.toml", '"21:00"', '"21:30"')
     done = CliRunner().invoke(app, ["policy", "check", str(folder)])
     assert done.exit_code == 1
-    assert done.output.startswith(f"{folder}/contact.toml:4:15: quiet_from")
+    assert done.output.startswith(f"{folder}/contact.toml:24:21: quiet.default.from")
 
 
 def test_the_command_shows_what_a_right_policy_says(folder: Path) -> None:

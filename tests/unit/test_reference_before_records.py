@@ -20,6 +20,7 @@ from tests.reference.world import (
     attributes,
     bodies,
     click,
+    contact,
 )
 
 
@@ -88,7 +89,7 @@ def test_a_due_send_is_released_on_the_lane_of_the_provider(world: World) -> Non
     ]
     [release] = bodies(result, "release")
     assert (release["outcome"], release["reason"], release["lane"]) == ("released", "released", "gmail")
-    assert world.ann.sent == [(NOW + HOUR, 0)]
+    assert world.ann.sent == [((NOW + HOUR) // 1000, 0)]
     assert world.ann.slots[0] == Slot(True, 0, NOW + HOUR, NOW + DAY, uuid.UUID(int=1), "gmail")
     assert result.touched == {"ann"}
 
@@ -98,7 +99,7 @@ def test_released_history_frees_the_slot_at_once_and_uses_the_other_lane(world: 
     [command] = world.cut(NOW + HOUR, history=True).commands
     assert (command["history"], command["lane"]) == (True, "other")
     assert world.ann.slots[0] is None
-    assert world.ann.sent == [(NOW + HOUR, 0)]
+    assert world.ann.sent == [((NOW + HOUR) // 1000, 0)]
 
 
 def test_a_released_send_is_closed_an_hour_after_expiry(world: World) -> None:
@@ -162,22 +163,21 @@ def test_of_two_due_sends_the_earlier_goes_and_the_cap_defers_the_other(world: W
 
 
 def test_a_release_exactly_a_window_after_the_last_is_within_the_cap(world: World) -> None:
-    world.ann.sent = [(NOW + HOUR - 16 * HOUR, 0)]
+    world.ann.sent = [((NOW + HOUR - 16 * HOUR) // 1000, 0)]
     world.wait(NOW + HOUR, NOW + DAY)
     assert len(world.cut(NOW + HOUR).commands) == 1
 
 
 def test_a_cap_of_two_waits_for_the_second_newest_release() -> None:
-    contact = POLICY.contact.model_copy(update={"cap": 2})
-    world = World(POLICY.model_copy(update={"contact": contact}))
-    world.ann.sent = [(NOW - 3 * HOUR, 0), (NOW - 2 * HOUR, 0), (NOW - HOUR, 0)]
+    world = World(POLICY.model_copy(update={"contact": contact(most=2)}))
+    world.ann.sent = [((NOW - hours * HOUR) // 1000, 0) for hours in (3, 2, 1)]
     world.wait(NOW + MINUTE, NOW + 2 * DAY)
     [release] = bodies(world.cut(NOW + MINUTE), "release")
     assert release["due_at"] == NOW + 14 * HOUR
 
 
 def test_a_deferral_beyond_expiry_is_a_refusal(world: World) -> None:
-    world.ann.sent = [(NOW - HOUR, 0)]
+    world.ann.sent = [((NOW - HOUR) // 1000, 0)]
     world.wait(NOW + MINUTE, NOW + 15 * HOUR)
     [release] = bodies(world.cut(NOW + MINUTE), "release")
     assert (release["outcome"], release["reason"]) == ("withheld", "frequency_cap")

@@ -70,23 +70,23 @@ def test_every_field_of_a_recipient_reaches_the_bytes() -> None:
 
 def test_packed_rings_and_lists_stand_where_the_layout_says() -> None:
     row = np.frombuffer(pack(full_recipient()), ROW)[0]
-    assert row["version"] == 1
+    assert row["version"] == 2
     assert row["hourly"][0, NOON_HOUR % 48] == 3
     assert row["daily"][5, (NOON_HOUR // 24 - 34) % 35] == 255
-    assert list(row["sent_at"]) == [0, 0, 0, 0, 1, 2]
-    assert list(row["sent_campaign"]) == [0, 0, 0, 0, 3, 4]
+    assert list(row["sent_at"]) == [0] * 10 + [1, 2]
+    assert list(row["sent_campaign"]) == [0] * 10 + [3, 4]
     assert list(row["recent"][-3:]) == [0, 2**64 - 1, 1]
     assert [int(word) for word in row["segments"]] == [1 | 1 << 63, 1 | 1 << 63]
     assert row["pending"][0].tobytes() == bytes(46)
     assert row["pending"][2]["decision"].tobytes() == b"\xff" * 16
 
 
-def test_only_the_latest_six_releases_and_twelve_hashes_are_kept() -> None:
+def test_only_the_latest_twelve_releases_and_hashes_are_kept() -> None:
     recipient = Recipient(hour=0)
     for n in range(1, 15):
-        recipient.remember_sent(n, n)
+        recipient.remember_sent(n * 1000 - 999, n)
         recipient.remember_event(n)
-    assert recipient.sent == [(n, n) for n in range(9, 15)]
+    assert recipient.sent == [(n, n) for n in range(3, 15)]
     assert recipient.recent == list(range(3, 15))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from schemas.profile import Consent, Suppression
+from schemas.reasons import Reason
 from tests.reference import triggers
 from tests.reference.cuts import RefResult, Work
 from tests.reference.rules import RefCut
@@ -109,7 +110,7 @@ def test_no_hour_before_expiry_is_expired_all_quiet_is_quiet_and_all_capped_is_f
     def reason(expiry: str, now: int, sent: int) -> str:
         short = campaign(2, "thank_you", expiry=expiry, event="purchase")
         world = World(POLICY.model_copy(update={"campaigns": (short,)}), now=now)
-        world.ann.sent = [(sent, 0)]
+        world.ann.sent = [(sent // 1000, 0)]
         return str(bodies(world.cut(now, buy(when=now)), "decision")[0]["reason"])
 
     night = at("2024-03-06T21:30")
@@ -120,7 +121,7 @@ def test_no_hour_before_expiry_is_expired_all_quiet_is_quiet_and_all_capped_is_f
 
 
 def test_candidates_are_the_24_hours_to_come_outside_quiet_hours(world: World) -> None:
-    reason, allowed = triggers._hours_left(_work(world), world.ann, uuid.UUID(int=0), NOW + 2 * DAY)
+    reason, allowed = _hours_left(world, NOW, "48 h")
     assert reason is None
     assert [c.hour - NOON_HOUR for c in allowed] == [*range(1, 9), *range(20, 25)]
     assert all(c.due_at == c.hour * HOUR for c in allowed)
@@ -130,9 +131,8 @@ def test_an_hour_is_left_only_if_it_is_before_expiry_and_a_whole_window_after_th
     world: World,
 ) -> None:
     second = (NOON_HOUR + 2) * HOUR
-    world.ann.sent = [(second - 16 * HOUR, 0)]
-    expires_at = (NOON_HOUR + 4) * HOUR
-    _, allowed = triggers._hours_left(_work(world), world.ann, uuid.UUID(int=0), expires_at)
+    world.ann.sent = [((second - 16 * HOUR) // 1000, 0)]
+    _, allowed = _hours_left(world, NOW, f"{((NOON_HOUR + 4) * HOUR - NOW) // MINUTE} min")
     assert [c.hour - NOON_HOUR for c in allowed] == [2, 3]
 
 
@@ -140,24 +140,27 @@ def test_on_a_spring_forward_day_quiet_hours_end_an_hour_earlier_in_utc() -> Non
     now = at("2024-03-10T01:30")  # Saturday 20:30 in New York
     world = World(now=now)
     world.ann.zone = "America/New_York"
-    _, allowed = triggers._hours_left(_work(world, now), world.ann, uuid.UUID(int=0), now + 2 * DAY)
+    _, allowed = _hours_left(world, now, "48 h")
     assert allowed[0].hour == at("2024-03-10T12:00") // HOUR  # 08:00 EDT
     assert len(allowed) == 13  # 08:00 to 20:00 EDT, that is 12:00 to 00:00 UTC
 
 
 def test_pending_sends_block_the_hours_within_a_window_of_them_on_both_sides(world: World) -> None:
     world.wait((NOON_HOUR + 24) * HOUR, NOW + 3 * DAY)
-    _, allowed = triggers._hours_left(_work(world), world.ann, uuid.UUID(int=0), NOW + 2 * DAY)
+    _, allowed = _hours_left(world, NOW, "48 h")
     assert [c.hour - NOON_HOUR for c in allowed] == list(range(1, 9))  # at +8 the distance is just 16 h
     slot = world.ann.slots[0]
     assert slot is not None
     slot.released = True
-    _, allowed = triggers._hours_left(_work(world), world.ann, uuid.UUID(int=0), NOW + 2 * DAY)
+    _, allowed = _hours_left(world, NOW, "48 h")
     assert len(allowed) == 13
 
 
-def _work(world: World, now: int = NOW) -> Work:
-    return Work(POLICY, RefCut(0, 1, now, now, 0, False, False, []), RefResult())
+def _hours_left(world: World, now: int, expiry: str) -> tuple[Reason | None, list[triggers.Candidate]]:
+    work = Work(POLICY, RefCut(0, 1, now, now, 0, False, False, []), RefResult())
+    asking = campaign(0, "look_again", expiry=expiry, event="view")
+    candidates = triggers._candidates(work, uuid.UUID(int=0), asking)
+    return triggers._hours_left(work, world.ann, asking, candidates)
 
 
 MORNING = [triggers.Candidate(NOON_HOUR + n, (NOON_HOUR + n) * HOUR) for n in (-2, -1, 0)]  # 10, 11, 12
