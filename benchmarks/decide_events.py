@@ -65,14 +65,14 @@ class Crowd:
         return [partition_of(key, self.partitions) for key in self.keys]
 
     def known(self, at: int) -> Iterator[Record]:
-        """What must come first: zone and provider of everybody, and consent of nine in ten. UTC ms."""
+        """What comes first, at `at` (UTC ms): zone and provider of everybody, consent to profile and mail."""
         for key, place in zip(self.keys, self.places, strict=True):
             head = {"recipient_id": key.decode(), "event_id": None, "occurred_at": at}
             attributes, consents = traits(key)
             value = codec.encode(topics.ATTRIBUTES.name, head | attributes)
             yield Record(topics.ATTRIBUTES.name, place, key, value)
-            if consents:
-                given = head | {"purpose": "mail", "state": "granted", "version": 1, "source": "form"}
+            for purpose in ("mail", "profiling") if consents else ("profiling",):
+                given = head | {"purpose": purpose, "state": "granted", "version": 1, "source": "form"}
                 yield Record(topics.CONSENT.name, place, key, codec.encode(topics.CONSENT.name, given))
 
     def behaviour(self, skew: Skew, events: int, until: int) -> Iterator[Record]:

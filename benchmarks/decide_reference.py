@@ -75,6 +75,7 @@ def _newcomer(key: bytes, now: int) -> Recipient:
     recipient = Recipient(hour=now // HOUR_MS)
     for name, value in attributes.items():
         setattr(recipient, name, value)
+    recipient.consent["profiling"], recipient.consent_version["profiling"] = Consent.GRANTED, 1
     if consents:
         recipient.consent["mail"], recipient.consent_version["mail"] = Consent.GRANTED, 1
     return recipient

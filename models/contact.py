@@ -21,6 +21,12 @@ def consent_of(row: np.void, purpose: str) -> Consent:
     return Consent(row["consent"][PURPOSES.index(purpose)]) if purpose in PURPOSES else Consent.UNKNOWN
 
 
+def may_profile(state: np.ndarray, contact: Contact) -> np.ndarray:
+    """Whether that state of consent to profiling lets behaviour be kept, bool of the shape of `state`."""
+    wanted = state == Consent.GRANTED if contact.profiling == "opt_in" else state != Consent.WITHDRAWN
+    return np.asarray(wanted)
+
+
 def consented(rule: PurposeRule, consent: Consent) -> bool:
     """Whether that state of consent lets a message of the rule's purpose go."""
     if rule.consent == "opt_in":

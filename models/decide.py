@@ -126,13 +126,19 @@ def decide(
     profile.roll(rows, now)
 
     changed = slots.settle(rows, policy, moment.paused, now, out)
+    spells = _Spells.of(rows, others, policy)
+    stale_profiles = ~spells.at_first & (rows["first"] != 0)
+    profile.forget(rows, stale_profiles)
+    changed |= stale_profiles
+    lives = profile.Lives.begin(rows, *spells.withdrawals())
     accepted = profile.accept(rows, behaviour.row, behaviour.hashes)
-    events = _events(rows, behaviour, accepted, others, policy)
-    added = profile.additions(rows, events, now)
+    events = _events(rows, behaviour, accepted, others, policy, spells, lives)
+    added = profile.additions(lives.rows, events, now)
     passed = profile.last_evaluation(rows, before, now) * known
-    found = triggers.states(rows, np.flatnonzero(passed), events, added, rules.segments, now)
+    found = triggers.states(lives, np.flatnonzero(passed), events, added, rules.segments, now)
     asked = triggers.triggers(found, events, policy.campaigns, rules.segments)
-    profile.add(rows, events, added)
+    profile.add(lives.rows, events, added)
+    lives.end(rows)
     _transitions(rows, found, events, causes, passed, rules.segments, now, out)
 
     rounds = _Rounds(names, rows, events, added, others, found, asked, causes, passed, rules, moment, out)
@@ -147,21 +153,69 @@ def decide(
     return Decided(rows, changed, profile.next_due(rows, now, moment.paused), out, fates)
 
 
+@dataclass(frozen=True)
+class _Spells:
+    """Whether each of n rows may be profiled at first, bool (n,), and where that changes, in order."""
+
+    at_first: np.ndarray
+    row: np.ndarray
+    position: np.ndarray
+    may: np.ndarray
+
+    @classmethod
+    def of(cls, rows: np.ndarray, others: Sequence[Other], policy: Policy) -> "_Spells":
+        at_first = contact.may_profile(rows["consent"][:, _PROFILING], policy.contact)
+        versions: dict[int, int] = {}
+        may: dict[int, bool] = {}
+        changes: list[tuple[int, int, bool]] = []
+        told = (o for o in others if o.topic == topics.CONSENT.name and o.fields["purpose"] == "profiling")
+        for other in sorted(told, key=lambda o: (o.row, o.position)):
+            row, version = other.row, other.fields["version"]
+            if version <= versions.get(row, int(rows["consent_version"][row, _PROFILING])):
+                continue
+            versions[row] = version
+            now = bool(contact.may_profile(np.array(_state(other)), policy.contact))
+            if now != may.get(row, bool(at_first[row])):
+                changes.append((row, other.position, now))
+            may[row] = now
+        rows_of, positions, now_may = ([change[i] for change in changes] for i in range(3))
+        where = np.array(rows_of, np.int64), np.array(positions, np.int64)
+        return cls(at_first, *where, np.array(now_may, np.bool_))
+
+    def withdrawals(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and positions at which all is forgotten."""
+        return self.row[~self.may], self.position[~self.may]
+
+    def may_at(self, row: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Whether rows may be profiled at positions, bool (m,)."""
+        latest = profile.latest_of(self.row, self.position, row, position)
+        return np.asarray(np.where(latest >= 0, np.append(self.may, False)[latest], self.at_first[row]))
+
+
+def _state(other: Other) -> Consent:
+    return Consent.GRANTED if other.fields["state"] == "granted" else Consent.WITHDRAWN
+
+
 def _events(
-    rows: np.ndarray, behaviour: Behaviour, accepted: np.ndarray, others: Sequence[Other], policy: Policy
+    rows: np.ndarray,
+    behaviour: Behaviour,
+    accepted: np.ndarray,
+    others: Sequence[Other],
+    policy: Policy,
+    spells: _Spells,
+    lives: profile.Lives,
 ) -> Events:
-    """The accepted events, each with its recipient's zone at that moment."""
+    """The accepted events, each with its recipient's zone at that moment, and whether it may be kept."""
     row, position = behaviour.row[accepted], behaviour.position[accepted]
     zone = contact.zone_of(rows, policy.contact)[row]
     moves = sorted((o.row, o.position, o.fields["zone"].encode()) for o in others if o.fields.get("zone"))
-    if moves and len(row):
+    if moves:
         moved, since, name = (np.array(column) for column in zip(*moves, strict=True))
-        span = int(max(position.max(), since.max())) + 1
-        latest = np.searchsorted(moved * span + since, row * span + position) - 1
-        has_moved = (latest >= 0) & (moved[latest] == row)
-        zone[has_moved] = name[latest[has_moved]]
+        latest = profile.latest_of(moved, since, row, position)
+        zone[latest >= 0] = name[latest[latest >= 0]]
     kind, at, amount = behaviour.kind[accepted], behaviour.at[accepted], behaviour.amount[accepted]
-    return Events(row, position, kind, at, amount, zone)
+    counts, life = spells.may_at(row, position), lives.of(row, position)
+    return Events(row, position, kind, at, amount, zone, counts, life)
 
 
 def _transitions(
@@ -187,7 +241,7 @@ def _transitions(
 
 
 def _cause(found: States, state: int, causes: Causes, passed: np.ndarray) -> dict[str, Any]:
-    if found.event[state] < 0:
+    if found.position[state] == BEFORE_RECORDS:
         return audit.due_cause(int(passed[found.row[state]]))
     return causes.of(int(found.position[state]))
 
@@ -262,13 +316,14 @@ class _Rounds:
         fields, purpose = other.fields, PURPOSES.index(other.fields["purpose"])
         if fields["version"] <= self.rows["consent_version"][other.row, purpose]:
             return False
-        granted = fields["state"] == "granted"
-        self.rows["consent"][other.row, purpose] = Consent.GRANTED if granted else Consent.WITHDRAWN
+        self.rows["consent"][other.row, purpose] = _state(other)
         self.rows["consent_version"][other.row, purpose] = fields["version"]
         cause = self.causes.of(other.position)
         self.out.consent(other.row, fields["purpose"], fields["state"], fields["version"], None, cause)
-        if not granted:
-            policy = self.rules.policy
+        policy = self.rules.policy
+        if purpose == _PROFILING and not contact.may_profile(np.array(_state(other)), policy.contact):
+            self.rows["active"][other.row] = 0
+        if _state(other) is Consent.WITHDRAWN:
             slots.withdraw(
                 self.rows,
                 other.row,
@@ -348,6 +403,7 @@ class _Rounds:
             slots.come_due(self.rows, row, slot, rules.policy, moment.now, self.out)
 
 
+_PROFILING: Final = PURPOSES.index("profiling")
 _PURPOSES: Final[tuple[str, ...]] = get_args(Purpose)[::-1]  # what is owed comes first
 _SUPPRESSES = {
     "bounced": Suppression.BOUNCED,

@@ -19,6 +19,7 @@ from schemas.units import Milliseconds
 
 # A release up to 15 minutes late stays in the hour that was chosen, and so outside quiet hours.
 _JITTER_MS: Final = 45 * MINUTE_MS
+_UNPROFILED: Final = "unprofiled"  # the tier of an hour of the prior, where a recipient wants no profile
 
 # UTC hours since 1970 in which nothing more fits through a lane, by lane.
 FullHours = Mapping[str, frozenset[int]]
@@ -75,15 +76,16 @@ def decide(
         for i, each in enumerate(zip(asked.names, asked.campaigns, asked.decisions, strict=True))
     ]
     hours = _hours(some, asked.campaigns, asked.decisions, policy, now, full)
+    profiled = contact.may_profile(some["consent"][:, PURPOSES.index("profiling")], policy.contact)
     chosen = model.choose(
         some["active"],
-        np.array([trigger.arm is Arm.CONTROL for trigger in triggers]),
+        ~profiled | np.array([trigger.arm is Arm.CONTROL for trigger in triggers]),
         hours.local,
         _at_once_first(hours.allowed, asked.campaigns),
         np.array([int.from_bytes(d.bytes[:8], "big") / 2**64 for d in asked.decisions]),
     )
     answers = [
-        _Answer(trigger, bool(asked.in_audience[i]), hours, chosen, i, now, full)
+        _Answer(trigger, bool(asked.in_audience[i]), bool(profiled[i]), hours, chosen, i, now, full)
         for i, trigger in enumerate(triggers)
     ]
     records: list[dict[str, Any]] = []
@@ -194,6 +196,7 @@ class _Answer:
 
     trigger: _Trigger
     in_audience: bool
+    profiled: bool
     hours: Hours
     chosen: Chosen
     i: int
@@ -359,7 +362,7 @@ class _Answer:
         return {
             "due_at": self.due_at,
             "expires_at": self.now + int(self.trigger.campaign.expiry),
-            "tier": TIERS[chosen.tier[i]],
+            "tier": TIERS[chosen.tier[i]] if self.profiled else _UNPROFILED,
             "score": score,
             "runner_up_at": int(due[runner_up]) if runner_up >= 0 else None,
             "runner_up_score": float(chosen.runner_up_score[i]) if runner_up >= 0 else None,

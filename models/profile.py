@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from models import columns, zones
+from schemas.layouts import opaque, picked
 from schemas.profile import (
     COUNTER_MAX,
     DAY_MS,
@@ -37,6 +38,7 @@ class Events:
 
     `row` indexes the cut's rows, `position` is the place in the cut, `kind` a column of the counters, `at`
     UTC ms, `amount` minor units (0 but for purchases), `zone` the recipient's zone at that moment (S32).
+    `counts` says whether it may be kept, and `life` to which of the recipient's `Lives` it belongs.
     """
 
     row: np.ndarray
@@ -45,6 +47,8 @@ class Events:
     at: np.ndarray
     amount: np.ndarray
     zone: np.ndarray
+    counts: np.ndarray
+    life: np.ndarray
 
     def __len__(self) -> int:
         """Return the number of events."""
@@ -92,14 +96,14 @@ class Additions:
 
 
 def additions(rows: np.ndarray, events: Events, now: int) -> Additions:
-    """Work out what the events add to rolled rows; nothing is changed yet."""
+    """Work out what the events add to rolled rows of lives; nothing is changed yet."""
     this_hour = now // HOUR_MS
     hour = np.minimum(events.at // HOUR_MS, this_hour)
     day = hour // 24
     in_hours, in_days = hour > this_hour - HOURS, day > this_hour // 24 - DAYS
-    row, kind = events.row, events.kind
+    row, kind = events.life, events.kind
     counter = row * len(KINDS) + kind
-    one = np.ones(len(events), np.int64)
+    one = events.counts.astype(np.int64)
     to_hour = columns.saturating(
         rows["hourly"][row, kind, hour % HOURS].astype(np.int64),
         one * in_hours,
@@ -114,7 +118,7 @@ def additions(rows: np.ndarray, events: Events, now: int) -> Additions:
     )
     to_revenue = columns.saturating(
         rows["revenue"][row, day % DAYS].astype(np.int64),
-        events.amount * in_days,
+        events.amount * (in_days & events.counts),
         row * DAYS + day % DAYS,
         _REVENUE_MAX,
     )
@@ -124,11 +128,11 @@ def additions(rows: np.ndarray, events: Events, now: int) -> Additions:
 
 def _activity(rows: np.ndarray, events: Events, hour: np.ndarray, in_hours: np.ndarray) -> np.ndarray:
     """Weight each event adds to its hour of week: an active hour votes once, with its strongest kind."""
-    own = np.where(in_hours, WEIGHTS[events.kind], 0)
+    own = np.where(in_hours & events.counts, WEIGHTS[events.kind], 0)
     bucket = hour % HOURS
-    seen = (rows["hourly"][events.row[:, None], np.arange(len(KINDS)), bucket[:, None]] > 0) * WEIGHTS
+    seen = (rows["hourly"][events.life[:, None], np.arange(len(KINDS)), bucket[:, None]] > 0) * WEIGHTS
     stored = seen.max(1, initial=0)
-    keys = events.row * HOURS + bucket
+    keys = events.life * HOURS + bucket
     order = np.argsort(keys, kind="stable")
     # Events before the ring share buckets with hours inside it; they weigh nothing and change no maximum.
     highest = columns.running_max(np.maximum(own, stored * in_hours)[order], keys[order])
@@ -140,19 +144,77 @@ def _activity(rows: np.ndarray, events: Events, hour: np.ndarray, in_hours: np.n
 
 
 def add(rows: np.ndarray, events: Events, added: Additions) -> None:
-    """Put counters, revenue, first and last times into owned rows; `active` is added by `add_activity`."""
-    row, kind, day = events.row, events.kind, added.hour // 24
+    """Put counters, revenue, first and last times into owned rows of lives; `add_activity` adds `active`."""
+    row, kind, day = events.life, events.kind, added.hour // 24
     np.add.at(rows["hourly"], (row, kind, added.hour % HOURS), added.to_hour.astype(np.uint8))
     np.add.at(rows["daily"], (row, kind, day % DAYS), added.to_day.astype(np.uint8))
     np.add.at(rows["revenue"], (row, day % DAYS), added.to_revenue.astype(np.uint32))
-    np.maximum.at(rows["last"], (row, kind), events.at)
+    np.maximum.at(rows["last"], (row, kind), np.where(events.counts, events.at, 0))
     first = np.where(rows["first"] == 0, NEVER, rows["first"])
-    np.minimum.at(first, row, events.at)
+    np.minimum.at(first, row, np.where(events.counts, events.at, NEVER))
     rows["first"] = np.where(first == NEVER, 0, first)
     hour_now = rows["hour"][row].astype(np.int64)
     lost = (added.hour > hour_now - HOURS) & (added.to_hour < 1)
     lost |= (day > hour_now // 24 - DAYS) & ((added.to_day < 1) | (added.to_revenue < events.amount))
-    rows["flags"][row[lost]] |= SATURATED
+    rows["flags"][row[lost & events.counts]] |= SATURATED
+
+
+_KEPT: Final = ("hourly", "daily", "revenue", "last", "first", "flags")  # of behaviour, but for `active`
+
+
+def forget(rows: np.ndarray, which: np.ndarray) -> None:
+    """Empty owned rows, by number or mask, of all behaviour."""
+    for name in (*_KEPT, "active"):
+        rows[name][which] = 0
+
+
+@dataclass(frozen=True)
+class Lives:
+    """What recipients live through between withdrawals of consent to profiling, where all is forgotten.
+
+    The first life of every row is the row itself; those after are emptied copies behind the n rows. `row` and
+    `position` say, by n + number, whose they are and which record began each, sorted by both.
+    """
+
+    rows: np.ndarray
+    row: np.ndarray
+    position: np.ndarray
+
+    @classmethod
+    def begin(cls, rows: np.ndarray, row: np.ndarray, position: np.ndarray) -> "Lives":
+        """Lives of n rows, and those that begin at these positions; without any, the rows are not copied."""
+        if not len(row):
+            return cls(rows, row, position)
+        later = picked(rows, row)
+        forget(later, np.arange(len(later)))
+        return cls(np.concatenate([opaque(rows), opaque(later)]).view(rows.dtype), row, position)
+
+    def of(self, row: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """The life that a row lives at a position, int64 (m,)."""
+        if not len(self.row):
+            return row
+        latest = latest_of(self.row, self.position, row, position)
+        return np.where(latest >= 0, len(self.rows) - len(self.row) + latest, row)
+
+    def end(self, rows: np.ndarray) -> None:
+        """Write the last life of each row into owned rows, but for `active`."""
+        if not len(self.row):
+            return
+        first = len(self.rows) - len(self.row)
+        for name in _KEPT:
+            rows[name] = self.rows[name][:first]
+            rows[name][self.row] = self.rows[name][first:]  # of several the last stays
+
+
+def latest_of(of_row: np.ndarray, since: np.ndarray, row: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """For each row and position the number of the latest change before it, int64 (m,); -1 if there is none.
+
+    The changes, `of_row` and `since`, are sorted by both.
+    """
+    span = int(max(position.max(initial=0), since.max(initial=0))) + 2
+    latest = np.searchsorted(of_row * span + since + 1, row * span + position + 1) - 1
+    here = (latest >= 0) & (of_row[latest] == row) if len(of_row) else np.zeros(len(row), np.bool_)
+    return np.asarray(np.where(here, latest, -1))
 
 
 def add_activity(rows: np.ndarray, row: np.ndarray, slot: np.ndarray, weight: np.ndarray) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from models import columns, features
 from models.features import Feature
-from models.profile import Additions, Events
+from models.profile import Additions, Events, Lives
 from models.segments import Segments
 from schemas.policy import Campaign
 from schemas.profile import HOUR_MS, KINDS
@@ -17,10 +17,10 @@ BEFORE_RECORDS = -1  # position of what the passage of time sets off
 
 @dataclass(frozen=True)
 class States:
-    """Every state in which segments are evaluated: rows as time left them, then rows after each event.
+    """Every state in which segments are evaluated: as time left rows, after each event, as rows were emptied.
 
     Sorted by (row, position). `values` is float64 (n, f) per feature of the segments, `holds` and `held`
-    bool (n, s): membership in this state and in the one before it. `event` indexes the events, -1 for time.
+    bool (n, s): membership in this state and in the one before it. `event` indexes the events, -1 for none.
     """
 
     row: np.ndarray
@@ -32,25 +32,25 @@ class States:
 
 
 def states(
-    rows: np.ndarray, evaluated: np.ndarray, events: Events, added: Additions, segments: Segments, now: int
+    lives: Lives, evaluated: np.ndarray, events: Events, added: Additions, segments: Segments, now: int
 ) -> States:
-    """Evaluate segments for rows that time may have changed and after each event.
+    """Evaluate segments for rows that time may have changed, after each event, and where a new life begins.
 
     Parameters
     ----------
-    rows
-        Rolled rows before any of the events.
+    lives
+        Of rolled rows before any of the events.
     evaluated
         Numbers of the rows that are evaluated before the first record.
     """
-    row = np.concatenate([evaluated, events.row])
-    position = np.concatenate([np.full(len(evaluated), BEFORE_RECORDS), events.position])
-    event = np.concatenate([np.full(len(evaluated), -1), np.arange(len(events))])
+    row = np.concatenate([evaluated, events.row, lives.row])
+    position = np.concatenate([np.full(len(evaluated), BEFORE_RECORDS), events.position, lives.position])
+    event = np.concatenate([np.full(len(evaluated), -1), np.arange(len(events)), np.full(len(lives.row), -1)])
     order = np.lexsort((position, row))
     row, position, event = row[order], position[order], event[order]
-    values = _values(segments.features, rows, row, event, events, added, now)
+    values = _values(segments.features, lives.rows, lives.of(row, position + 1), event, events, added, now)
     holds = segments.holds(values)
-    stored = segments.members(rows["segments"])[row]
+    stored = segments.members(lives.rows["segments"])[row]
     first = columns.starts(row)
     held = np.where(first[:, None], stored, np.roll(holds, 1, axis=0)) if len(row) else stored
     return States(row, position, event, values, holds, held)
@@ -59,22 +59,22 @@ def states(
 def _values(
     used: Sequence[Feature],
     rows: np.ndarray,
-    row: np.ndarray,
+    life: np.ndarray,
     event: np.ndarray,
     events: Events,
     added: Additions,
     now: int,
 ) -> np.ndarray:
     """Features in each state, float64 (n, f): the row's base and what the events of its run added so far."""
-    values = np.empty((len(row), len(used)))
+    values = np.empty((len(life), len(used)))
     additive = [i for i, feature in enumerate(used) if feature.source in ("counter", "revenue")]
     if additive:
         gains = _gains([used[i] for i in additive], events, added, now)
         bases = np.stack([features.base(rows, used[i], now) for i in additive], axis=1)
-        values[:, additive] = bases[row] + columns.running_sum(gains[event], row)
+        values[:, additive] = bases[life] + columns.running_sum(gains[event], life)
     for i, feature in enumerate(used):
         if feature.source not in ("counter", "revenue"):
-            integers = _latest(feature, features.base(rows, feature, now)[row], event, row, events)
+            integers = _latest(feature, features.base(rows, feature, now)[life], event, life, events)
             values[:, i] = features.value(feature, integers, now)
     return values
 
@@ -95,15 +95,15 @@ def _gains(additive: Sequence[Feature], events: Events, added: Additions, now: i
 
 
 def _latest(
-    feature: Feature, base: np.ndarray, event: np.ndarray, row: np.ndarray, events: Events
+    feature: Feature, base: np.ndarray, event: np.ndarray, life: np.ndarray, events: Events
 ) -> np.ndarray:
     """Latest or earliest event time in each state, UTC ms, 0 for none."""
-    counts = events.kind == feature.kind if feature.source == "last" else np.ones(len(events), np.bool_)
-    of_state = np.append(np.where(counts, events.at, 0), 0)[event]  # the zero stands for time: event -1
+    counts = events.counts & ((events.kind == feature.kind) | (feature.source != "last"))
+    of_state = np.append(np.where(counts, events.at, 0), 0)[event]  # the zero stands for no event: -1
     if feature.source == "last":
-        return np.asarray(np.maximum(base, columns.running_max(of_state, row)))
+        return np.asarray(np.maximum(base, columns.running_max(of_state, life)))
     mirror = 1 << 42  # a running minimum of non-zero times is a running maximum of their mirror images
-    earliest = columns.running_max(np.where(of_state > 0, mirror - of_state, 0), row)
+    earliest = columns.running_max(np.where(of_state > 0, mirror - of_state, 0), life)
     earliest = np.maximum(earliest, np.where(base > 0, mirror - base, 0))
     return np.where(earliest > 0, mirror - earliest, 0)
 
@@ -119,8 +119,12 @@ class Triggers:
 
 
 def triggers(found: States, events: Events, campaigns: tuple[Campaign, ...], segments: Segments) -> Triggers:
-    """Campaigns that ask: a segment entered or left, or an event of the kind they name."""
+    """Campaigns that ask: a segment entered or left, or an event of the kind they name.
+
+    Nobody asks where a recipient wanted to be forgotten.
+    """
     kinds = np.append(events.kind, -1)[found.event]
+    may_ask = (found.event >= 0) | (found.position == BEFORE_RECORDS)
     which: list[np.ndarray] = []
     states_of: list[np.ndarray] = []
     for number, campaign in enumerate(campaigns):
@@ -131,7 +135,7 @@ def triggers(found: States, events: Events, campaigns: tuple[Campaign, ...], seg
             column = segments.column(str(cause.enter or cause.leave))
             now, then = found.holds[:, column], found.held[:, column]
             asks = now & ~then if cause.enter else then & ~now
-        states_of.append(np.flatnonzero(asks))
+        states_of.append(np.flatnonzero(asks & may_ask))
         which.append(np.full(len(states_of[-1]), number))
     state = np.concatenate([np.empty(0, np.int64), *states_of])
     campaign_of = np.concatenate([np.empty(0, np.int64), *which])

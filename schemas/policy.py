@@ -151,6 +151,9 @@ class Contact(_Strict):
     """How often and when a recipient may be written to, and for what."""
 
     default_zone: str = Field(description="IANA zone of recipients whose zone is unknown.")
+    profiling: Literal["opt_in", "opt_out"] = Field(
+        "opt_in", description="A profile is kept once consent to it is granted, or until it is withdrawn."
+    )
     hold_out: float = Field(0.0, ge=0, lt=1, description="Share of recipients whom no campaign reaches.")
     purpose: dict[Purpose, PurposeRule]
     cap: tuple[Cap, ...] = ()

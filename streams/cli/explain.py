@@ -201,6 +201,7 @@ def hour_line(body: Record) -> str:
     by = {
         "recipient": "by the recipient's own active hours",
         "prior": "drawn from everybody's hours, since little is known of the recipient",
+        "unprofiled": "drawn from everybody's hours, since the recipient did not consent to a profile",
     }.get(body["tier"], str(body["tier"]))
     line = f"{show.moment(body['due_at'])}, {by}: score {figure(body['score'])}"
     line += f", propensity {figure(body['propensity'])}"

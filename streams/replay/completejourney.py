@@ -19,6 +19,7 @@ FIRST: Final = datetime(2017, 1, 1, tzinfo=UTC)
 LAST: Final = datetime(2018, 1, 2, tzinfo=UTC)
 _ZONE: Final = "America/New_York"
 _GRANTED: Final = 0.88
+_PROFILED: Final = 0.98
 _WITHDRAWS: Final = 0.04
 # Shares of consumer mailboxes: a judgement, only to have several lanes.
 _PROVIDERS: Final = (("gmail", 0.48), ("yahoo", 0.18), ("outlook", 0.16), ("apple", 0.10), ("other", 0.08))
@@ -57,16 +58,19 @@ def people(start: datetime, end: datetime, households: int | None) -> list[Produ
     at = _millis(start)
     out = []
     for household in _scans(start, end, households).get_column("household_id").unique().sort().to_list():
-        key, granted = _key(household), _share(household, "consent") < _GRANTED
-        consent = {
-            "recipient_id": key,
-            "event_id": None,
-            "occurred_at": at,
-            "purpose": "mail",
-            "state": "granted" if granted else "withdrawn",
-            "version": 1,
-            "source": "synthetic",
-        }
+        key = _key(household)
+        consents = [
+            {
+                "recipient_id": key,
+                "event_id": None,
+                "occurred_at": at,
+                "purpose": purpose,
+                "state": "granted" if _share(household, what) < share else "withdrawn",
+                "version": 1,
+                "source": "synthetic",
+            }
+            for purpose, what, share in (("mail", "consent", _GRANTED), ("profiling", "profile", _PROFILED))
+        ]
         attributes = {
             "recipient_id": key,
             "event_id": None,
@@ -76,7 +80,7 @@ def people(start: datetime, end: datetime, households: int | None) -> list[Produ
             "provider": _provider(household),
             "place": None,
         }
-        out.append(Produced(topics.CONSENT.name, key, at, consent))
+        out += [Produced(topics.CONSENT.name, key, at, consent) for consent in consents]
         out.append(Produced(topics.ATTRIBUTES.name, key, at, attributes))
     return out
 

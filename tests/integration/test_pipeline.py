@@ -84,7 +84,8 @@ def test_a_producer_with_default_settings_loses_nothing(stack: Stack) -> None:
     producer = Producer({"bootstrap.servers": stack.client.brokers})
     people = [f"person-{number}" for number in range(60)]
     for who in people:
-        _produce(producer, topics.CONSENT.name, who, NOW, purpose="mail", state="granted", version=1)
+        for purpose in ("mail", "profiling"):
+            _produce(producer, topics.CONSENT.name, who, NOW, purpose=purpose, state="granted", version=1)
         for minute in range(5):
             _produce(producer, topics.CLICKS.name, who, NOW - minute * 60_000, kind="view")
         _produce(producer, topics.PURCHASES.name, who, NOW, amount=25_000)
@@ -207,7 +208,8 @@ def test_nothing_is_released_while_paused_and_what_is_due_goes_when_resumed(stac
     producer = loading.producer(stack.client)
     people = [f"person-{number}" for number in range(12)]
     for who in people:
-        _produce(producer, topics.CONSENT.name, who, NOW, purpose="mail", state="granted", version=1)
+        for purpose in ("mail", "profiling"):
+            _produce(producer, topics.CONSENT.name, who, NOW, purpose=purpose, state="granted", version=1)
     producer.flush()
     for who in people:
         _produce(producer, topics.PURCHASES.name, who, NOW, amount=25_000)
@@ -243,7 +245,8 @@ def test_withdrawn_consent_recalls_what_was_released_and_cancels_what_waits(stac
     _stand_still(stack, NOW)
     producer = loading.producer(stack.client)
     for who in ("early", "waiting"):
-        _produce(producer, topics.CONSENT.name, who, NOW, purpose="mail", state="granted", version=1)
+        for purpose in ("mail", "profiling"):
+            _produce(producer, topics.CONSENT.name, who, NOW, purpose=purpose, state="granted", version=1)
     producer.flush()
     _produce(producer, topics.PURCHASES.name, "early", NOW, amount=25_000)
     producer.flush()

@@ -21,7 +21,7 @@ from tests.reference.clock import day_of_hour, hour_of, local_week_hour
 from tests.reference.cuts import Cause, Work
 from tests.reference.features import holding
 from tests.reference.records import Event
-from tests.reference.slots import close, dispatch_of, is_suppressed, withdraw, zone_of
+from tests.reference.slots import close, dispatch_of, is_suppressed, may_profile, withdraw, zone_of
 from tests.reference.state import Recipient
 from tests.reference.triggers import decide
 
@@ -90,6 +90,7 @@ def _attributes(recipient: Recipient, event: Event) -> None:
 
 def _consent(work: Work, recipient: Recipient, event: Event) -> None:
     purpose, state, version = (event.body[name] for name in ("purpose", "state", "version"))
+    was_profiled = may_profile(work, recipient)
     recipient.consent[purpose] = Consent.GRANTED if state == "granted" else Consent.WITHDRAWN
     recipient.consent_version[purpose] = version
     work.audit(
@@ -101,6 +102,9 @@ def _consent(work: Work, recipient: Recipient, event: Event) -> None:
         reason=None,
         cause=event.cause.body,
     )
+    if was_profiled and not may_profile(work, recipient):
+        recipient.forget()
+        evaluate(work, event.recipient_id, recipient, event.cause.body)
     if state == "withdrawn":
 
         def concerns(campaign: Campaign) -> bool:
@@ -136,7 +140,8 @@ def _delivery(work: Work, recipient: Recipient, event: Event) -> None:
 
 def _behaviour(work: Work, recipient: Recipient, event: Event) -> bool:
     kind = "purchase" if event.record.topic == PURCHASES.name else event.body["kind"]
-    count(work, recipient, kind, event)
+    if may_profile(work, recipient):
+        count(work, recipient, kind, event)
     if event.hash is not None:
         recipient.remember_event(event.hash)
     transitions = evaluate(work, event.recipient_id, recipient, event.cause.body)

@@ -8,7 +8,7 @@ from tests.reference import effects, records, timing
 from tests.reference.clock import hour_of
 from tests.reference.cuts import RefCut, RefRecord, RefResult, Work
 from tests.reference.records import Event
-from tests.reference.slots import settle
+from tests.reference.slots import may_profile, settle
 from tests.reference.state import Recipient, pack, unpack
 
 __all__ = ["RefCut", "RefRecord", "RefResult", "Reference"]
@@ -87,10 +87,14 @@ class Reference:
         stood = recipient.copy()
         timing.roll(recipient, hour_of(cut.now))
         settle(work, recipient_id, recipient)
+        forgotten = not may_profile(work, recipient) and recipient.first != 0
+        if forgotten:
+            recipient.forget()
         due_at = timing.latest_evaluation(recipient, cut.before, cut.now)
         if due_at is not None:
             effects.pass_time(work, recipient_id, recipient, due_at)
-        if only_due and recipient.slots == stood.slots and recipient.segments == stood.segments:
+        same = recipient.slots == stood.slots and recipient.segments == stood.segments and not forgotten
+        if only_due and same:
             recipients[recipient_id] = stood
 
     def _handle_event(self, work: Work, recipient: Recipient, event: Event) -> None:

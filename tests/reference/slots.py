@@ -86,6 +86,14 @@ def has_consent(work: Work, recipient: Recipient, campaign: Campaign) -> bool:
     return state == Consent.GRANTED if needs == "opt_in" else state != Consent.WITHDRAWN
 
 
+def may_profile(work: Work, recipient: Recipient) -> bool:
+    """Whether behaviour may be kept."""
+    state = recipient.consent.get("profiling", Consent.UNKNOWN)
+    if work.policy.contact.profiling == "opt_in":
+        return state == Consent.GRANTED
+    return state != Consent.WITHDRAWN
+
+
 def _moved(work: Work, recipient: Recipient, campaign: Campaign) -> tuple[Reason, int] | None:
     """Gates *caps* and *quiet hours*: the first that holds, with the new due time."""
     contact, now = work.policy.contact, work.cut.now

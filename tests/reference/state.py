@@ -77,6 +77,12 @@ class Recipient:
         copies["slots"] = [slot and replace(slot) for slot in self.slots]
         return replace(self, **copies)
 
+    def forget(self) -> None:
+        """Section 2: all behaviour."""
+        self.saturated, self.first = False, 0
+        self.hourly, self.daily, self.revenue, self.last = {}, {}, {}, {}
+        self.active = [0] * WEEK_HOURS
+
     def remember_sent(self, now: int, campaign: int) -> None:
         """Section 2: the second of `now`, rounded up, and the campaign are appended, the oldest drops out."""
         self.sent = [*self.sent, (-(-now // 1000), campaign)][-SENT_SLOTS:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import xxhash
 
@@ -14,7 +14,7 @@ from schemas.profile import HOUR_MS, MINUTE_MS, WEEK_HOURS, WEIGHT_ONE
 from schemas.reasons import Reason
 from tests.reference.clock import hour_of, is_quiet, local_week_hour
 from tests.reference.cuts import Cause, Work
-from tests.reference.slots import come_due, has_consent, is_suppressed, zone_of
+from tests.reference.slots import come_due, has_consent, is_suppressed, may_profile, zone_of
 from tests.reference.state import Recipient, Slot
 
 JITTER_MS = 45 * MINUTE_MS
@@ -129,8 +129,11 @@ def _answer(work: Work, recipient_id: str, recipient: Recipient, campaign: Campa
     zone = zone_of(work, recipient)
     if campaign.timing == "at_once":
         allowed = allowed[:1]
-    choice = choose(work.policy.send_time, recipient, zone, decision, allowed, arm == "control")
-    scores = _scores(work.policy.send_time, recipient, zone, candidates, arm == "control")
+    by_prior = arm == "control" or not may_profile(work, recipient)
+    choice = choose(work.policy.send_time, recipient, zone, decision, allowed, by_prior)
+    if not may_profile(work, recipient):
+        choice = replace(choice, tier="unprofiled")
+    scores = _scores(work.policy.send_time, recipient, zone, candidates, by_prior)
     drops = campaign.when_capped == "drop" and _capped(work, recipient, campaign, choice.chosen.due_at)
     reason = _first_gate(work, recipient, campaign) or empty
     if reason is None and drops:

@@ -51,6 +51,7 @@ def contact(most: int, window: str = "16 h") -> Contact:
     return Contact.model_validate(
         {
             "default_zone": "UTC",
+            "profiling": "opt_out",
             "purpose": {"mail": {"consent": "opt_in"}},
             "cap": [{"most": most, "window": window}],
             "quiet": {"default": {"from": "21:00", "to": "08:00"}},
@@ -78,6 +79,14 @@ POLICY = Policy(
         prior_weekdays=PRIOR_WEEKDAYS,
     ),
 )
+
+
+def policy_with(**changes: Any) -> Policy:
+    """The policy with other parts; a copy by pydantic would keep what the old one has worked out."""
+    parts = {name: getattr(POLICY, name) for name in Policy.model_fields}
+    return Policy(**parts | changes)
+
+
 Body = tuple[str, dict[str, Any], dict[str, bytes]]
 
 

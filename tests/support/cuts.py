@@ -287,7 +287,7 @@ def planned(draw: st.DrawFn, dispatches: Sequence[tuple[str, str]] = ()) -> Plan
         }
     elif topic == topics.CONSENT.name:
         fields = {
-            "purpose": draw(st.sampled_from(["mail", "mail", "profiling"])),
+            "purpose": draw(st.sampled_from(["mail", "profiling"])),
             "state": draw(st.sampled_from(["granted", "granted", "withdrawn"])),
             "version": draw(st.integers(0, 6)),
         }
@@ -324,8 +324,9 @@ def stories(draw: st.DrawFn, most: int = 12) -> list[Cut]:
     """A few cuts of one partition, beginning with consent for most recipients."""
     world, shadow = World(), Fast()
     grants = [
-        Planned(topics.CONSENT.name, who, 0, {"purpose": "mail", "state": "granted", "version": 1})
+        Planned(topics.CONSENT.name, who, 0, {"purpose": purpose, "state": "granted", "version": 1})
         for who in HOME[:3]
+        for purpose in ("mail", "profiling")
     ]
     cuts = [world.cut(0, grants + draw(st.lists(planned(), max_size=12)))]
     for _ in range(draw(st.integers(1, most))):

@@ -72,7 +72,7 @@ def test_the_packaged_policy_has_no_problem(folder: Path) -> None:
             "contact.toml",
             '"21:00"',
             '"21:30"',
-            ":24:21: quiet.default.from: '21:30' is not a full hour",
+            ":27:21: quiet.default.from: '21:30' is not a full hour",
         ),
         (
             "contact.toml",
@@ -80,24 +80,24 @@ def test_the_packaged_policy_has_no_problem(folder: Path) -> None:
             '"Mars/X"',
             ":2:17: default_zone: 'Mars/X' is no IANA time zone",
         ),
-        ("contact.toml", "default = {", "Germany = {", ":24:1: quiet.Germany: "),
+        ("contact.toml", "default = {", "Germany = {", ":27:1: quiet.Germany: "),
         (
             "contact.toml",
             '"not_needed"',
             '"opt_in"',
-            ":7:2: purpose: nobody can consent to transactional",
+            ":10:2: purpose: nobody can consent to transactional",
         ),
         (
             "contact.toml",
             "[[cap]]",
             '[[cap]]\nmost = 2\nwindow = "16 h"\n\n[[cap]]',
-            ":17:3: cap: the cap of 2 in 16 h is never reached: that of 1 in 16 h holds before it",
+            ":20:3: cap: the cap of 2 in 16 h is never reached: that of 1 in 16 h holds before it",
         ),
         (
             "contact.toml",
             "[purpose.mail]",
             "[purpose.advertising]",
-            ":7:2: purpose.advertising: ",
+            ":10:2: purpose.advertising: ",
         ),
         (
             "campaigns/win_back.toml",
@@ -130,7 +130,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_files(folder: Path) -> No
     (folder / "sendtime.toml").unlink()
     (folder / "segments" / "big_spenders.toml").write_bytes(b"number = 1\nname = \xff")
     assert [each.split(": ")[0] for each in problems(folder)] == [
-        "contact.toml:24:21",
+        "contact.toml:27:21",
         "segments/big_spenders.toml:2:1",
         "segments/lapsing.toml:4:34",
         "sendtime.toml:1:1",
@@ -196,7 +196,7 @@ def test_the_command_prints_a_line_for_each_problem_and_fails(folder: Path) -> N
     edit(folder / "contact.toml", '"21:00"', '"21:30"')
     done = CliRunner().invoke(app, ["policy", "check", str(folder)])
     assert done.exit_code == 1
-    assert done.output.startswith(f"{folder}/contact.toml:24:21: quiet.default.from")
+    assert done.output.startswith(f"{folder}/contact.toml:27:21: quiet.default.from")
 
 
 def test_the_command_shows_what_a_right_policy_says(folder: Path) -> None:

@@ -21,6 +21,7 @@ from tests.reference.world import (
     bodies,
     click,
     contact,
+    policy_with,
 )
 
 
@@ -169,7 +170,7 @@ def test_a_release_exactly_a_window_after_the_last_is_within_the_cap(world: Worl
 
 
 def test_a_cap_of_two_waits_for_the_second_newest_release() -> None:
-    world = World(POLICY.model_copy(update={"contact": contact(most=2)}))
+    world = World(policy_with(contact=contact(most=2)))
     world.ann.sent = [((NOW - hours * HOUR) // 1000, 0) for hours in (3, 2, 1)]
     world.wait(NOW + MINUTE, NOW + 2 * DAY)
     [release] = bodies(world.cut(NOW + MINUTE), "release")

@@ -25,6 +25,7 @@ from tests.reference.world import (
     click,
     consent,
     delivery,
+    policy_with,
 )
 
 NIGHT = at("2024-03-06T23:30")
@@ -33,6 +34,7 @@ NIGHT = at("2024-03-06T23:30")
 def world_of(*campaigns: Campaign, now: int = NOW, **contact: Any) -> World:
     rules: dict[str, Any] = {
         "default_zone": "UTC",
+        "profiling": "opt_out",
         "purpose": {
             "mail": {"consent": "opt_in"},
             "transactional": {
@@ -44,9 +46,7 @@ def world_of(*campaigns: Campaign, now: int = NOW, **contact: Any) -> World:
         },
         "quiet": {"default": {"from": "21:00", "to": "08:00"}},
     }
-    policy = POLICY.model_copy(
-        update={"campaigns": campaigns, "contact": Contact.model_validate(rules | contact)}
-    )
+    policy = policy_with(campaigns=campaigns, contact=Contact.model_validate(rules | contact))
     return World(policy, now=now)
 
 

@@ -23,6 +23,7 @@ from tests.reference.world import (
     click,
     consent,
     delivery,
+    policy_with,
 )
 
 
@@ -134,7 +135,7 @@ def test_leaving_a_segment_clears_the_time_of_entry(world: World) -> None:
 
 def test_an_event_sets_off_the_campaigns_of_its_kind_by_number() -> None:
     extra = (campaign(3, "zero", event="purchase"), campaign(4, "bought", enter="buyers"))
-    world = World(POLICY.model_copy(update={"campaigns": (*reversed(extra), *POLICY.campaigns)}))
+    world = World(policy_with(campaigns=(*reversed(extra), *POLICY.campaigns)))
     result = world.cut(NOW, buy())
     assert [body["campaign"] for body in bodies(result, "decision")] == ["thank_you", "zero", "bought"]
     assert result.kinds("ann")[0] == "transition buyers"

@@ -24,6 +24,7 @@ from tests.reference.world import (
     buy,
     campaign,
     click,
+    policy_with,
 )
 
 
@@ -109,7 +110,7 @@ def reason_of_scheduled(world: World) -> str:
 def test_no_hour_before_expiry_is_expired_all_quiet_is_quiet_and_all_capped_is_frequency_cap() -> None:
     def reason(expiry: str, now: int, sent: int) -> str:
         short = campaign(2, "thank_you", expiry=expiry, event="purchase")
-        world = World(POLICY.model_copy(update={"campaigns": (short,)}), now=now)
+        world = World(policy_with(campaigns=(short,)), now=now)
         world.ann.sent = [(sent // 1000, 0)]
         return str(bodies(world.cut(now, buy(when=now)), "decision")[0]["reason"])
 

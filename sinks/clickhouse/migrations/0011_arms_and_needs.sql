@@ -34,6 +34,8 @@ ALTER TABLE {stored}.release ADD COLUMN IF NOT EXISTS
 
 ALTER TABLE {stored}.decision COMMENT COLUMN IF EXISTS `gates.name` 'Every gate in the order asked; one that left no hour is set aside for those after it. Until migration 11 those up to the first that held it back.';
 
+ALTER TABLE {stored}.decision COMMENT COLUMN IF EXISTS `tier` 'Where the hour came from: recipient, prior, or unprofiled: the prior, where the recipient did not consent to a profile.';
+
 CREATE OR REPLACE VIEW {views}.decision
 (
     `recipient_id` String COMMENT 'Whom it concerns.',
@@ -61,7 +63,7 @@ CREATE OR REPLACE VIEW {views}.decision
     `gates.needed` Array(String) COMMENT 'What would have let the message pass; empty where it passed.',
     `due_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'Chosen time, if scheduled.',
     `expires_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'Latest time.',
-    `tier` LowCardinality(Nullable(String)) COMMENT 'Where the hour came from: recipient or prior.',
+    `tier` LowCardinality(Nullable(String)) COMMENT 'Where the hour came from: recipient, prior, or unprofiled: the prior, where the recipient did not consent to a profile.',
     `score` Nullable(Float64) COMMENT 'Score of the chosen hour.',
     `runner_up_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'Second-best hour.',
     `runner_up_score` Nullable(Float64) COMMENT 'Its score.',
