@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Final
 
@@ -10,6 +11,9 @@ from sinks.clickhouse.client import ClickHouse
 
 # Sorting may need more than memory: what is above goes to ClickHouse's disk.
 _SORT_BYTES: Final = 256 * 1024 * 1024
+# With FINAL, ClickHouse would read every column of a row before it looks at whose it is. It may look first: a
+# row is replaced by one of the same recipient only.
+_FEW: Final = "SETTINGS optimize_move_to_prewhere_if_final = 1"
 Placed = tuple[int, int, dict[str, Any]]  # partition, offset, record
 
 
@@ -35,15 +39,15 @@ class AuditTables:
 
     def of_recipient(self, recipient_id: str) -> Iterator[dict[str, Any]]:
         """See `AuditReader`."""
+        with ThreadPoolExecutor(len(shape.BODIES)) as pool:  # a question each: together they take as one
+            found = pool.map(lambda body: self._placed_of(body, recipient_id), shape.BODIES)
+            placed = sorted((each for some in found for each in some), key=_place)
+        yield from (record for _, _, record in placed)
+
+    def _placed_of(self, body: str, recipient_id: str) -> list[Placed]:
+        asked = f"{self._select(body, shape.BODIES[body])} WHERE recipient_id = %(recipient)s {_FEW}"
         with closing(self._connect()) as client:
-            found: list[Placed] = []
-            for body, table in shape.BODIES.items():
-                rows = client.execute(
-                    f"{self._select(body, table)} WHERE recipient_id = %(recipient)s",
-                    {"recipient": recipient_id},
-                )
-                found += (_placed(body, row) for row in rows)
-        yield from (record for _, _, record in sorted(found, key=_place))
+            return [_placed(body, row) for row in client.execute(asked, {"recipient": recipient_id})]
 
     def all(self) -> Iterator[dict[str, Any]]:
         """See `AuditReader`; partition by partition."""
