@@ -4,15 +4,12 @@ import uuid
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from schemas import ids
-from schemas.audit import TRANSITION, Body
+from schemas.audit import DECISION, RELEASE, TRANSITION, Body, Gate
 from schemas.policy import Campaign
 from schemas.reasons import Reason
-
-_DECISION: Final = "opportune.Decision"
-_RELEASE: Final = "opportune.Release"
 
 
 @dataclass
@@ -44,17 +41,17 @@ class Output:
         """How many triggers were decided, and of them withheld; how many sends were released or dropped."""
         figures = dict.fromkeys(("decided", "withheld", "released", "dropped"), 0)
         for _, (kind, record) in self.audit:
-            if kind == _DECISION:
+            if kind == DECISION:
                 figures["decided"] += 1
                 figures["withheld"] += record["outcome"] == "withheld"
-            elif kind == _RELEASE:
+            elif kind == RELEASE:
                 figures["released"] += record["outcome"] == "released"
                 figures["dropped"] += record["outcome"] == "withheld"
         return figures
 
     def decision(self, number: int, record: dict[str, Any]) -> None:
         """Record a trigger's answer."""
-        self.audit.append((number, (_DECISION, record)))
+        self.audit.append((number, (DECISION, record)))
 
     def release(
         self,
@@ -63,7 +60,7 @@ class Output:
         campaign: Campaign,
         outcome: str,
         reason: Reason,
-        gates: Sequence[dict[str, Any]] = (),
+        gates: Sequence[Gate] = (),
         lane: str | None = None,
     ) -> None:
         """Record what became of a scheduled send that came due, and send its command if released."""
@@ -80,7 +77,7 @@ class Output:
             "history": self.history,
             "gates": list(gates),
         }
-        self.audit.append((number, (_RELEASE, record)))
+        self.audit.append((number, (RELEASE, record)))
         if outcome == "released":
             command = {
                 "dispatch_id": dispatch,
@@ -145,11 +142,6 @@ class Output:
 def due_cause(due_at: int) -> dict[str, Any]:
     """Cause of what the passage of time set off."""
     return {"topic": None, "partition": None, "offset": None, "event_id": None, "due_at": due_at}
-
-
-def gate(name: str, passed: bool, detail: str, needed: str = "") -> dict[str, Any]:
-    """One gate, what it saw, and what would have let the message pass."""
-    return {"name": name, "passed": passed, "detail": detail, "needed": needed}
 
 
 def decision_of(slot: Mapping[str, Any]) -> uuid.UUID:

@@ -27,7 +27,7 @@ def may_profile(state: np.ndarray, contact: Contact) -> np.ndarray:
     return np.asarray(wanted)
 
 
-def consented(rule: PurposeRule, consent: Consent) -> bool:
+def consented(rule: PurposeRule, consent: int) -> bool:
     """Whether that state of consent lets a message of the rule's purpose go."""
     if rule.consent == "opt_in":
         return consent == Consent.GRANTED

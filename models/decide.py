@@ -8,6 +8,7 @@ import numpy as np
 
 from models import audit, columns, contact, deciding, profile, slots, triggers
 from models.audit import Output
+from models.hours import FullHours
 from models.profile import Events
 from models.segments import Segments
 from models.sendtime import SendTimeModel
@@ -26,7 +27,7 @@ class Moment:
     now: int
     paused: bool
     history: bool
-    full: deciding.FullHours = field(default_factory=dict)
+    full: FullHours = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from models import audit, columns, contact
 from models.audit import Output
 from models.profile import UNCONFIRMED_AFTER_MS
 from schemas import ids
+from schemas.audit import Gate
 from schemas.layouts import picked
 from schemas.policy import OTHER_PROVIDER, Campaign, Policy
 from schemas.profile import PENDING, PURPOSES, Slot, Suppression, seconds
@@ -91,7 +92,7 @@ def come_due(
 
 def _release_gates(
     row: np.void, send: np.void, campaign: Campaign, policy: Policy, free_at: int, quiet_until: int, now: int
-) -> list[tuple[Reason, dict[str, object]]]:
+) -> list[tuple[Reason, Gate]]:
     """Gates of a release in order, up to the first that holds it; the last entry's reason is the answer."""
     rule, purpose = policy.rule(campaign), campaign.purpose
     consent = contact.consent_of(row, purpose)
@@ -111,9 +112,9 @@ def _release_gates(
         asked.append(
             (Reason.QUIET_HOURS, "quiet_hours", quiet_until <= now, f"quiet until {quiet_until}"),
         )
-    gates: list[tuple[Reason, dict[str, object]]] = []
+    gates: list[tuple[Reason, Gate]] = []
     for reason, name, passed, detail in asked:
-        gates.append((Reason.RELEASED if passed else reason, audit.gate(name, bool(passed), detail)))
+        gates.append((Reason.RELEASED if passed else reason, Gate(name, bool(passed), detail, "")))
         if not passed:
             break
     return gates

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -291,6 +291,25 @@ class Policy(_Strict):
         """For each cap and number of a campaign, whether it counts and holds its messages, bool (256,)."""
         purposes = [self.campaign(number).purpose for number in range(256)]
         return tuple(np.array([each in cap.purposes for each in purposes]) for cap in self.contact.cap)
+
+    @cached_property
+    def _caps_of(self) -> dict[str, tuple[tuple[int, Cap], ...]]:
+        return {
+            purpose: tuple((i, cap) for i, cap in enumerate(self.contact.cap) if purpose in cap.purposes)
+            for purpose in get_args(Purpose)
+        }
+
+    def caps_of(self, campaign: Campaign) -> tuple[tuple[int, Cap], ...]:
+        """The caps that hold a campaign's messages, each with its place in the contact policy."""
+        return self._caps_of[campaign.purpose]
+
+    @cached_property
+    def _caps_told(self) -> dict[str, str]:
+        return {purpose: " and ".join(str(cap) for _, cap in caps) for purpose, caps in self._caps_of.items()}
+
+    def caps_told(self, campaign: Campaign) -> str:
+        """Those caps in words: `1 in 16 h and 5 in 30 d`."""
+        return self._caps_told[campaign.purpose]
 
     def rule(self, campaign: Campaign) -> PurposeRule:
         """The rule of a campaign's purpose; the strictest for a stand-in's where there is none."""
