@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
-from benchmarks import results, rig
+from benchmarks import large_policy, results, rig
 from benchmarks.decide_events import Crowd, Record, Skew
 from benchmarks.decide_feed import Feed, load
 from benchmarks.decide_reference import POLICY, TOPICS
@@ -47,11 +48,20 @@ class Peer:
 
 def ours(bench: Bench, group: str) -> Launch:
     """A worker of ours; its group and its topics have fixed names."""
+    return _worker(bench, group, POLICY)
+
+
+def ours_with_much(bench: Bench, group: str) -> Launch:
+    """The same with 50 segments and 20 campaigns."""
+    return _worker(bench, group, large_policy.make(POLICY, bench.folder / f"{group}-policy"))
+
+
+def _worker(bench: Bench, group: str, policy: Path) -> Launch:
     environment = {
         "OPPORTUNE_BROKERS": bench.client.brokers,
         "OPPORTUNE_STATE_DIR": str(bench.folder / group),
         "OPPORTUNE_PARTITIONS": str(rig.PARTITIONS),
-        "OPPORTUNE_POLICY_DIR": str(POLICY),
+        "OPPORTUNE_POLICY_DIR": str(policy),
     }
     command = [sys.executable, "-m", "streams.cli.main", "run", "decide"]
     return Launch(command, APP, (topics.PROFILES.name,), environment)
@@ -78,6 +88,13 @@ _AGAIN: Final = "at least once: after a crash events count twice"
 PEERS: Final = (
     Peer(OURS, "exactly once; state in memory", 300_000, ours, knows=True),
     Peer(f"{OURS}, 2 workers", "exactly once; state in memory", 300_000, ours, knows=True, workers=2),
+    Peer(
+        f"{OURS}, {large_policy.SEGMENTS} segments, {large_policy.CAMPAIGNS} campaigns",
+        "exactly once; state in memory",
+        300_000,
+        ours_with_much,
+        knows=True,
+    ),
     Peer(
         "reference in plain Faust",
         f"{_AGAIN}, or are lost; state in memory",
