@@ -17,13 +17,6 @@ def rank_in_run(sorted_keys: np.ndarray) -> np.ndarray:
     return np.asarray(index - begin)
 
 
-def rank_of_group(sorted_keys: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Int64 (n,): 0, 1, 2 … of the groups within each run of equal values; `begins` is bool (n,)."""
-    count = np.cumsum(begins | starts(sorted_keys))
-    first = np.maximum.accumulate(np.where(starts(sorted_keys), count, 0)) if len(count) else count
-    return np.asarray(count - first)
-
-
 def running_sum(values: np.ndarray, sorted_keys: np.ndarray) -> np.ndarray:
     """Inclusive prefix sum of integers within each run of equal values, int64 (n,) or (n, k)."""
     total = np.cumsum(values, axis=0, dtype=np.int64)

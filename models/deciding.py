@@ -1,4 +1,4 @@
-"""A trigger's answer: the gates, the hour, who goes first, the slot; one call for triggers of many rows."""
+"""A trigger's answer: the gates, the hour, who goes first, the slot; many triggers at once."""
 
 import uuid
 from collections.abc import Sequence
@@ -7,37 +7,75 @@ from typing import Any, Final
 
 import numpy as np
 
-from models import contact, gates
-from models.arms import Arm, arm_of
-from models.gates import Gates, Seen
-from models.hours import FullHours, Hours, hours_of
-from models.sendtime import TIERS, Chosen, SendTimeModel
+from models import columns, contact, gates
+from models.arms import Arm
+from models.gates import Seen
+from models.hours import GATES, FullHours, Hours, hours_of
+from models.inputs import Moment, Rules
+from models.sendtime import TIERS, Chosen
 from schemas.audit import Gate
 from schemas.layouts import picked
-from schemas.policy import Campaign, Policy
+from schemas.policy import Campaign
 from schemas.profile import MINUTE_MS, PURPOSES, Slot
 from schemas.reasons import Reason
 
+_CAP: Final = GATES.index(Reason.FREQUENCY_CAP)
 _UNPROFILED: Final = "unprofiled"  # the tier of an hour of the prior, where a recipient wants no profile
 
 
 @dataclass(frozen=True)
 class Asked:
-    """n triggers: number of the row, id of its recipient, campaign, the decision's id, the audience answer.
+    """n triggers: the row, its recipient, the campaign's place in the policy, and what else is known of each.
 
-    Those of one row are next to each other, ask at one moment and for one purpose: at most one of them goes.
+    Those of one `group` are next to each other: they ask for one recipient at one moment and for one purpose,
+    and at most one of them goes.
     """
 
     row: np.ndarray
+    group: np.ndarray
+    campaign: np.ndarray
     names: Sequence[str]
-    campaigns: Sequence[Campaign]
     decisions: Sequence[uuid.UUID]
+    arms: Sequence[Arm]
     in_audience: np.ndarray
+
+    def picked(self, which: np.ndarray) -> "Asked":
+        """Some of them, by number."""
+        names, decisions, arms = (
+            [values[i] for i in which.tolist()] for values in (self.names, self.decisions, self.arms)
+        )
+        audience = self.in_audience[which]
+        return Asked(
+            self.row[which], self.group[which], self.campaign[which], names, decisions, arms, audience
+        )
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What would become of n triggers if each asked the rows as they stand; nothing is changed yet.
+
+    `passed` is bool (n, g), by `gates.ORDER`.
+    """
+
+    asked: Asked
+    some: np.ndarray  # their rows
+    hours: Hours
+    chosen: Chosen
+    profiled: np.ndarray
+    passed: np.ndarray
+    rules: Rules
+    now: int
+    full: FullHours
+
+    @property
+    def changes(self) -> np.ndarray:
+        """Bool (n,): which would change the row, by going, or by the rest of one that is held out."""
+        return np.asarray(self.passed[:, :-1].all(1))
 
 
 @dataclass
 class _Answer:
-    """What becomes of a trigger, the i-th of those asked; `reason` is None if it goes."""
+    """What becomes of a trigger, the i-th of those weighed; `reason` is None if it goes."""
 
     i: int
     campaign: Campaign
@@ -50,61 +88,108 @@ class _Answer:
     outranked_by: str | None = None
 
 
-def decide(
-    rows: np.ndarray, asked: Asked, policy: Policy, model: SendTimeModel, now: int, full: FullHours
+def weigh(rows: np.ndarray, active: np.ndarray, asked: Asked, rules: Rules, moment: Moment) -> Weighed:
+    """Ask every gate and choose the hour; `active` (n, 168) are the hour-of-week weights at each trigger."""
+    some, which, now = picked(rows, asked.row), asked.campaign, moment.now
+    campaigns, policy, number = rules.campaigns, rules.policy, np.arange(len(asked.row))
+    hours = hours_of(some, campaigns, which, asked.decisions, policy, now, moment.full)
+    profiled = contact.may_profile(some["consent"][:, PURPOSES.index("profiling")], policy.contact)
+    chosen = rules.model.choose(
+        active,
+        ~profiled | np.array([arm is Arm.CONTROL for arm in asked.arms]),
+        hours.local,
+        _at_once_first(hours.allowed, campaigns.at_once[which]),
+        np.array([int.from_bytes(d.bytes[:8], "big") / 2**64 for d in asked.decisions]),
+    )
+    consent = np.append(some["consent"], np.zeros((len(some), 1), np.uint8), axis=1)
+    most = np.array([cap.most for cap in policy.contact.cap], np.int64)[:, None]
+    capped = (hours.caps[:, number, chosen.slot] >= most).any(0)
+    of_hours = ~hours.emptied
+    of_hours[:, _CAP] &= ~(campaigns.drops[which] & capped)
+    passed = np.column_stack(
+        (
+            ~campaigns.suppressed[which, some["suppressed"]],
+            campaigns.consented[which, consent[number, campaigns.consent[which]]],
+            asked.in_audience,
+            some["cooldown"][number, campaigns.number[which]].astype(np.int64) * MINUTE_MS <= now,
+            (some["pending"]["state"] == Slot.FREE).any(1),
+            of_hours,
+            ~np.array([arm.held_out for arm in asked.arms]),
+        )
+    )
+    return Weighed(asked, some, hours, chosen, profiled, passed, rules, now, moment.full)
+
+
+def settle(
+    rows: np.ndarray, weighed: Weighed, which: np.ndarray
 ) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
-    """Decide, and write slots and cooldowns into owned rows.
+    """Decide some of the triggers that were weighed, whole groups, of each row at most one that changes it.
+
+    Slots and cooldowns are written into the owned rows.
 
     Returns
     -------
     One partial Decision record a trigger, to which the caller adds what the trigger was (cause, segments,
     features, policy); and row and slot of every send that is due at once.
     """
-    some = picked(rows, asked.row)
-    arms = [arm_of(*each, policy) for each in zip(asked.names, asked.campaigns, strict=True)]
-    hours = hours_of(some, asked.campaigns, asked.decisions, policy, now, full)
-    profiled = contact.may_profile(some["consent"][:, PURPOSES.index("profiling")], policy.contact)
-    chosen = model.choose(
-        some["active"],
-        ~profiled | np.array([arm is Arm.CONTROL for arm in arms]),
-        hours.local,
-        _at_once_first(hours.allowed, asked.campaigns),
-        np.array([int.from_bytes(d.bytes[:8], "big") / 2**64 for d in asked.decisions]),
-    )
-    told = _Told(hours, chosen, profiled.tolist(), now)
-    answers = _answers(some, asked, arms, told, policy, full)
+    answers = _answers(weighed, which)
+    told = _Told(weighed.hours, weighed.chosen, weighed.profiled.tolist(), weighed.now)
     at_once: list[tuple[int, int]] = []
-    begins = np.flatnonzero(np.append(True, asked.row[1:] != asked.row[:-1])).tolist()
+    group = weighed.asked.group[which]
+    begins = np.flatnonzero(columns.starts(group)).tolist()
     for begin, end in zip(begins, [*begins[1:], len(answers)], strict=True):
-        row, rivals = int(asked.row[begin]), answers[begin:end]
+        row, rivals = int(weighed.asked.row[which[begin]]), answers[begin:end]
         winner = _compete(rivals)
         for answer in rivals:
             if answer.reason is Reason.HOLD_OUT:
-                _rest(rows, row, answer.campaign, now)  # or one held out would be asked ever again
+                _rest(rows, row, answer.campaign, weighed.now)  # or one held out would be asked ever again
         if winner is not None:
-            slot = _occupy(rows, row, winner, now)
-            _rest(rows, row, winner.campaign, now)
-            if winner.due_at <= now:
+            slot = _occupy(rows, row, winner, weighed.now)
+            _rest(rows, row, winner.campaign, weighed.now)
+            if winner.due_at <= weighed.now:
                 at_once.append((row, slot))
     return [told.record(answer) for answer in answers], at_once
 
 
-def _answers(
-    some: np.ndarray, asked: Asked, arms: Sequence[Arm], told: "_Told", policy: Policy, full: FullHours
-) -> list[_Answer]:
+def _answers(weighed: Weighed, which: np.ndarray) -> list[_Answer]:
     """What becomes of each trigger, whoever else asks."""
-    slot, score = told.chosen.slot.tolist(), told.chosen.score.tolist()
-    due_at = told.hours.due[np.arange(len(some)), slot].tolist()
-    seen = Seen.of(some, asked.campaigns)
-    asks = Gates(seen, asked.in_audience.tolist(), told.hours, slot, policy, told.now, full)
+    asked, score = weighed.asked, weighed.chosen.score[which].tolist()
+    seen = _seen(weighed, which)
+    first = np.argmin(weighed.passed[which], axis=1).tolist()
+    all_pass = weighed.passed[which].all(1).tolist()
     answers = []
-    for i, (campaign, decision) in enumerate(zip(asked.campaigns, asked.decisions, strict=True)):
-        found = asks.of(i, campaign, arms[i])
-        reason = next((reason for reason, gate in found if not gate.passed), None)
-        worth = campaign.priority * (campaign.value * score[i]) if reason is None else None
-        shown = [gate for _, gate in found]
-        answers.append(_Answer(i, campaign, decision, arms[i], shown, reason, due_at[i], worth))
+    for place, i in enumerate(which.tolist()):
+        campaign, arm = weighed.rules.campaigns.definitions[asked.campaign[i]], asked.arms[i]
+        reason = None if all_pass[place] else gates.ORDER[first[place]]
+        worth = campaign.priority * (campaign.value * score[place]) if reason is None else None
+        shown = seen.gates(place, campaign, arm)
+        due_at = seen.due_at[place]
+        answers.append(_Answer(i, campaign, asked.decisions[i], arm, shown, reason, due_at, worth))
     return answers
+
+
+def _seen(weighed: Weighed, which: np.ndarray) -> Seen:
+    some, hours, slot = picked(weighed.some, which), weighed.hours, weighed.chosen.slot[which]
+    number = weighed.rules.campaigns.number[weighed.asked.campaign[which]]
+    rests_until = some["cooldown"][np.arange(len(some)), number].astype(np.int64) * MINUTE_MS
+    return Seen(
+        passed=weighed.passed[which].tolist(),
+        suppressed=some["suppressed"].tolist(),
+        consent=some["consent"].tolist(),
+        version=some["consent_version"].tolist(),
+        rests_until=rests_until.tolist(),
+        occupied=(some["pending"]["state"] != Slot.FREE).sum(1).tolist(),
+        slots=some["pending"].shape[1],
+        place=some["place"].tolist(),
+        provider=some["provider"].tolist(),
+        left=hours.left[which].tolist(),
+        caps=hours.caps[:, which, slot].T.tolist(),
+        due_at=hours.due[which, slot].tolist(),
+        local=(hours.local[which, slot] % 24).tolist(),
+        policy=weighed.rules.policy,
+        now=weighed.now,
+        full=weighed.full,
+    )
 
 
 def _compete(rivals: Sequence[_Answer]) -> _Answer | None:
@@ -120,13 +205,11 @@ def _compete(rivals: Sequence[_Answer]) -> _Answer | None:
     return winner
 
 
-def _at_once_first(allowed: np.ndarray, campaigns: Sequence[Campaign]) -> np.ndarray:
+def _at_once_first(allowed: np.ndarray, at_once: np.ndarray) -> np.ndarray:
     """The allowed hours; of a campaign that sends at once only the first of them."""
     first = np.zeros_like(allowed)
     first[np.arange(len(allowed)), np.argmax(allowed, axis=1)] = True
-    return np.where(
-        np.array([campaign.timing == "at_once" for campaign in campaigns])[:, None], first, allowed
-    )
+    return np.where(at_once[:, None], first, allowed)
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,40 @@
 """The gates of a decision, told: whether each lets a message pass, its figures, what it would have needed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-import numpy as np
-
 from models import contact
 from models.arms import Arm
-from models.hours import GATES, FullHours, Hours
+from models.hours import GATES, FullHours
 from models.sendtime import CANDIDATES
 from schemas.audit import Gate
-from schemas.policy import OTHER_PROVIDER, Campaign, Policy, PurposeRule
-from schemas.profile import HOUR_MS, MINUTE_MS, PURPOSES, Consent, Slot, Suppression
+from schemas.policy import OTHER_PROVIDER, Campaign, Policy
+from schemas.profile import HOUR_MS, PURPOSES, Consent, Suppression
 from schemas.reasons import Reason
 from schemas.units import Milliseconds
 
 _SUPPRESSIONS: Final = [each.name.lower() for each in Suppression]
 _CONSENTS: Final = [each.name.lower() for each in Consent]
 
-_CAP: Final = GATES.index(Reason.FREQUENCY_CAP)
 
-Asked = tuple[Reason, Gate]  # the reason that a gate gives if it fails
+# The gates of a trigger, in order, by the reason that each gives if it fails.
+ORDER: Final = (
+    *(Reason.SUPPRESSED, Reason.NO_CONSENT, Reason.NOT_IN_AUDIENCE, Reason.COOLDOWN, Reason.PENDING_FULL),
+    *GATES,
+    Reason.HOLD_OUT,
+)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the gates look at of the rows of n triggers, as plain numbers, of which they make words."""
+    """What the gates saw of n triggers, as plain values, of which words are made one by one.
 
+    `passed` (n, g) is by `ORDER`.
+    """
+
+    passed: list[list[bool]]
     suppressed: list[int]
     consent: list[list[int]]
     version: list[list[int]]
@@ -37,97 +43,63 @@ class Seen:
     slots: int
     place: list[bytes]
     provider: list[bytes]
-
-    @classmethod
-    def of(cls, rows: np.ndarray, campaigns: Sequence[Campaign]) -> "Seen":
-        """Look at the row of each trigger."""
-        number = [campaign.number for campaign in campaigns]
-        rests_until = rows["cooldown"][np.arange(len(rows)), number].astype(np.int64) * MINUTE_MS
-        return cls(
-            rows["suppressed"].tolist(),
-            rows["consent"].tolist(),
-            rows["consent_version"].tolist(),
-            rests_until.tolist(),
-            (rows["pending"]["state"] != Slot.FREE).sum(1).tolist(),
-            rows["pending"].shape[1],
-            rows["place"].tolist(),
-            rows["provider"].tolist(),
-        )
-
-
-@dataclass(frozen=True)
-class Gates:
-    """Asks the gates of n triggers; see docs/decisions.md, section 4."""
-
-    seen: Seen
-    in_audience: list[bool]
-    hours: Hours
-    slot: list[int]  # the candidate that each was given, or would have been
+    left: list[list[int]]
+    caps: list[list[int]]  # counted in the window of each cap, at the chosen time
+    due_at: list[int]  # chosen, or what would have been
+    local: list[int]  # its local hour of day
     policy: Policy
     now: int
     full: FullHours
 
-    def of(self, i: int, campaign: Campaign, arm: Arm) -> list[Asked]:
+    def gates(self, i: int, campaign: Campaign, arm: Arm) -> list[Gate]:
         """Every gate of the i-th trigger, but for the competition."""
-        gates = [*self._of_row(i, campaign), *self._of_hours(i, campaign)]
+        found = [*self._of_row(i, campaign), *self._of_hours(i, campaign)]
         if arm is not Arm.MODEL:
-            gates.append((Reason.HOLD_OUT, _gate("hold_out", not arm.held_out, arm.value, "another arm")))
-        return gates
+            found.append(_gate("hold_out", self.passed[i][-1], arm.value, "another arm"))
+        return found
 
-    def _of_row(self, i: int, campaign: Campaign) -> Iterator[Asked]:
-        seen, rule, purpose = self.seen, self.policy.rule(campaign), campaign.purpose
-        suppressed, rests_until, occupied = seen.suppressed[i], seen.rests_until[i], seen.occupied[i]
-        passes = not contact.suppresses(rule, suppressed)
-        told = _SUPPRESSIONS[suppressed]
-        yield Reason.SUPPRESSED, _gate("suppression", passes, told, "a recipient who is not suppressed")
-        passes, told = self._consent(i, purpose, rule)
-        yield Reason.NO_CONSENT, _gate("consent", passes, told, f"consent to {purpose}")
+    def _of_row(self, i: int, campaign: Campaign) -> Iterator[Gate]:
+        passed, purpose = self.passed[i], campaign.purpose
+        rests_until, occupied = self.rests_until[i], self.occupied[i]
+        told = _SUPPRESSIONS[self.suppressed[i]]
+        yield _gate("suppression", passed[0], told, "a recipient who is not suppressed")
+        yield _gate("consent", passed[1], self._consent(i, campaign), f"consent to {purpose}")
         audience = campaign.audience or "everyone"
-        gate = _gate("audience", self.in_audience[i], audience, f"a recipient in {audience}")
-        yield Reason.NOT_IN_AUDIENCE, gate
+        yield _gate("audience", passed[2], audience, f"a recipient in {audience}")
         told = f"rests until {rests_until}" if rests_until else "never decided before"
-        gate = _gate("cooldown", rests_until <= self.now, told, f"a trigger from {rests_until} on")
-        yield Reason.COOLDOWN, gate
-        told = f"{occupied} of {seen.slots} slots taken"
-        yield Reason.PENDING_FULL, _gate("pending", occupied < seen.slots, told, "a free slot")
+        yield _gate("cooldown", passed[3], told, f"a trigger from {rests_until} on")
+        yield _gate("pending", passed[4], f"{occupied} of {self.slots} slots taken", "a free slot")
 
-    def _consent(self, i: int, purpose: str, rule: PurposeRule) -> tuple[bool, str]:
+    def _consent(self, i: int, campaign: Campaign) -> str:
+        purpose = campaign.purpose
         if purpose not in PURPOSES:
-            return contact.consented(rule, Consent.UNKNOWN), f"{purpose} {rule.consent}"
+            return f"{purpose} {self.policy.rule(campaign).consent}"
         column = PURPOSES.index(purpose)
-        state, version = self.seen.consent[i][column], self.seen.version[i][column]
-        return contact.consented(rule, state), f"{purpose} {_CONSENTS[state]}, version {version}"
+        return f"{purpose} {_CONSENTS[self.consent[i][column]]}, version {self.version[i][column]}"
 
-    def _of_hours(self, i: int, campaign: Campaign) -> Iterator[Asked]:
-        hours, slot = self.hours, self.slot[i]
-        in_time, awake, uncapped, has_room = hours.left[i]
-        emptied = hours.emptied[i]
-        told = _expiry(in_time, campaign.expiry)
-        due_at = int(hours.due[i, slot])
-        needed = "" if not emptied[0] else _least_expiry((due_at // HOUR_MS + 1) * HOUR_MS - self.now)
-        yield Reason.EXPIRED, _gate("expiry", not emptied[0], told, needed)
+    def _of_hours(self, i: int, campaign: Campaign) -> Iterator[Gate]:
+        in_time, awake, uncapped, has_room = self.left[i]
+        passed = self.passed[i][len(ORDER) - len(GATES) - 1 : -1]
+        needed = "" if passed[0] else _least_expiry((self.due_at[i] // HOUR_MS + 1) * HOUR_MS - self.now)
+        yield _gate("expiry", passed[0], _expiry(in_time, campaign.expiry), needed)
         if self.policy.rule(campaign).quiet_hours:
-            start, end = contact.quiet_at(self.seen.place[i].decode(errors="replace"), self.policy.contact)
+            start, end = contact.quiet_at(self.place[i].decode(errors="replace"), self.policy.contact)
             told = f"{awake} of those outside {start:02}:00 to {end:02}:00"
-            needed = f"quiet hours without {int(hours.local[i, slot]) % 24:02}:00"
-            yield Reason.QUIET_HOURS, _gate("quiet_hours", not emptied[1], told, needed)
+            yield _gate("quiet_hours", passed[1], told, f"quiet hours without {self.local[i]:02}:00")
         if caps := self.policy.caps_of(campaign):
-            counts = hours.caps[:, i, slot].tolist()
-            over = [(cap, counts[which]) for which, cap in caps if counts[which] >= cap.most]
             drops = campaign.when_capped == "drop"
-            within = self.policy.caps_told(campaign)
-            told = (
-                f"its hour, or it is dropped, within {within}"
-                if drops
-                else f"{uncapped} of those within {within}"
-            )
-            needed = " and ".join(f"a cap of {count + 1} in {cap.window}" for cap, count in over)
-            passes = not emptied[_CAP] and not (drops and over)
-            yield Reason.FREQUENCY_CAP, _gate("frequency_cap", passes, told, needed)
-        lane = self.seen.provider[i].decode(errors="replace") or OTHER_PROVIDER
+            of_those = "its hour, or it is dropped," if drops else f"{uncapped} of those"
+            told = f"{of_those} within {self.policy.caps_told(campaign)}"
+            over = [
+                f"a cap of {self.caps[i][which] + 1} in {cap.window}"
+                for which, cap in caps
+                if self.caps[i][which] >= cap.most
+            ]
+            yield _gate("frequency_cap", passed[2], told, " and ".join(over))
+        lane = self.provider[i].decode(errors="replace") or OTHER_PROVIDER
         if lane in self.full:
             told = f"{has_room} of those with room on {lane}"
-            yield Reason.LANE_FULL, _gate("lane_capacity", not emptied[3], told, f"room on {lane}")
+            yield _gate("lane_capacity", passed[3], told, f"room on {lane}")
 
 
 def competition(passed: bool, worth: float, best: float, winner: str) -> Gate:

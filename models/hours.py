@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 
 from models import contact, zones
+from models.campaigns import Campaigns
 from models.sendtime import CANDIDATES
-from schemas.policy import OTHER_PROVIDER, Campaign, Policy
+from schemas.policy import OTHER_PROVIDER, Policy
 from schemas.profile import HOUR_MS, MINUTE_MS
 from schemas.reasons import Reason
 
@@ -26,45 +27,43 @@ FullHours = Mapping[str, frozenset[int]]
 class Hours:
     """The candidate hours of n triggers: when each is due, UTC ms, and its local hour since 1970, (n, 24).
 
-    For each of n and of `GATES`, `left` says how many hours it left, and `emptied` whether it left none: then
-    it is set aside for the gates after it. `allowed` (n, 24) are the hours that the gates leave that were not
+    Of each of `GATES`, `left` says how many hours it left, `emptied` whether it left none, (n, g): then it is
+    set aside for the gates after it. `allowed` (n, 24) are the hours that the gates leave that were not
     set aside, always some: those that can be chosen, or could have been. `caps` is as `contact.cap_counts`.
     """
 
     due: np.ndarray
     local: np.ndarray
     allowed: np.ndarray
-    left: list[list[int]]
-    emptied: list[list[bool]]
+    left: np.ndarray
+    emptied: np.ndarray
     caps: np.ndarray
 
 
 def hours_of(
     some: np.ndarray,
-    campaigns: Sequence[Campaign],
+    campaigns: Campaigns,
+    which: np.ndarray,
     decisions: Sequence[uuid.UUID],
     policy: Policy,
     now: int,
     full: FullHours,
 ) -> Hours:
-    """Work out the hours of triggers; `some` are their rows, (n,)."""
+    """Work out the hours of n triggers: `some` are their rows, `which` their campaigns, int64 (n,)."""
     jitter = np.array([int.from_bytes(d.bytes[8:], "big") % _JITTER_MS for d in decisions], np.int64)
-    expires = now + np.array([int(campaign.expiry) for campaign in campaigns], np.int64)
-    now_first = np.array([campaign.timing == "at_once" for campaign in campaigns])[:, None]
+    expires = now + campaigns.expiry[which]
+    now_first = campaigns.at_once[which][:, None]
     start = now // HOUR_MS + np.arange(CANDIDATES) + np.where(now_first, 0, 1)
     first_is_now = now_first & (np.arange(CANDIDATES) == 0)
     due = np.where(first_is_now, now, start * HOUR_MS + jitter[:, None])
     local = zones.local_hours(contact.zone_of(some, policy.contact), start)
 
-    number = np.array([campaign.number for campaign in campaigns])
     most = np.array([cap.most for cap in policy.contact.cap], np.int64)[:, None, None]
-    caps = contact.cap_counts(some, number, due, policy)
-    heeds_quiet = np.array([policy.rule(campaign).quiet_hours for campaign in campaigns])[:, None]
-    drops = np.array([campaign.when_capped == "drop" for campaign in campaigns])[:, None]
+    caps = contact.cap_counts(some, campaigns.number[which], due, policy)
     gates = (
         first_is_now | ((start + 1) * HOUR_MS <= expires[:, None]),
-        ~(heeds_quiet & contact.is_quiet(some, local, policy.contact)),
-        drops | ~(caps >= most).any(0),
+        ~(campaigns.heeds_quiet[which][:, None] & contact.is_quiet(some, local, policy.contact)),
+        campaigns.drops[which][:, None] | ~(caps >= most).any(0),
         ~_is_full(some, start, full),
     )
     allowed = np.ones(due.shape, np.bool_)
@@ -74,9 +73,7 @@ def hours_of(
         left.append(narrowed.sum(1))
         emptied.append(left[-1] == 0)
         allowed = np.where(emptied[-1][:, None], allowed, narrowed)
-    return Hours(
-        due, local, allowed, np.stack(left, axis=1).tolist(), np.stack(emptied, axis=1).tolist(), caps
-    )
+    return Hours(due, local, allowed, np.stack(left, axis=1), np.stack(emptied, axis=1), caps)
 
 
 def _is_full(some: np.ndarray, start: np.ndarray, full: FullHours) -> np.ndarray:

@@ -25,7 +25,7 @@ EVALUATED_HOURS: Final = 50  # hours after its last event during which a row is 
 UNCONFIRMED_AFTER_MS: Final = HOUR_MS
 
 _REVENUE_MAX: Final = 2**32 - 1
-_ACTIVE_MAX: Final = 2**16 - 1
+ACTIVE_MAX: Final = 2**16 - 1
 _WEEKLY_DECAY: Final = 62096  # 2 ** (-7 / 90) in 1/65536: half-life of 90 days, applied on Mondays
 # A human open says less than a click: it may be a preview. Judgement, not measured.
 _OPEN_WEIGHT: Final = 77
@@ -224,7 +224,7 @@ def add_activity(rows: np.ndarray, row: np.ndarray, slot: np.ndarray, weight: np
     touched, back = np.unique(row, return_inverse=True)
     sums = rows["active"][touched].astype(np.int64)
     np.add.at(sums, (back, slot), weight)
-    rows["active"][touched] = np.minimum(sums, _ACTIVE_MAX)
+    rows["active"][touched] = np.minimum(sums, ACTIVE_MAX)
 
 
 def accept(rows: np.ndarray, row: np.ndarray, hashes: np.ndarray) -> np.ndarray:

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from models import columns, features
+from models import audit, columns, features
+from models.campaigns import Campaigns
 from models.features import Feature
+from models.inputs import Causes
 from models.profile import Additions, Events, Lives
 from models.segments import Segments
-from schemas.policy import Campaign
 from schemas.profile import HOUR_MS, KINDS
 
 BEFORE_RECORDS = -1  # position of what the passage of time sets off
@@ -29,6 +31,12 @@ class States:
     values: np.ndarray
     holds: np.ndarray
     held: np.ndarray
+
+    def cause(self, state: int, causes: Causes, passed: np.ndarray) -> dict[str, Any]:
+        """What brought a state about; `passed` are the due times that passed, by row."""
+        if self.position[state] == BEFORE_RECORDS:
+            return audit.due_cause(int(passed[self.row[state]]))
+        return causes.of(int(self.position[state]))
 
 
 def states(
@@ -110,7 +118,7 @@ def _latest(
 
 @dataclass(frozen=True)
 class Triggers:
-    """n triggers sorted by (row, position, campaign); `state` and `campaign` are indexes."""
+    """n triggers sorted by (row, position, rank of the purpose, campaign); the last two are indexes."""
 
     row: np.ndarray
     position: np.ndarray
@@ -118,7 +126,7 @@ class Triggers:
     state: np.ndarray
 
 
-def triggers(found: States, events: Events, campaigns: tuple[Campaign, ...], segments: Segments) -> Triggers:
+def triggers(found: States, events: Events, campaigns: Campaigns, segments: Segments) -> Triggers:
     """Campaigns that ask: a segment entered or left, or an event of the kind they name.
 
     Nobody asks where a recipient wanted to be forgotten.
@@ -127,7 +135,7 @@ def triggers(found: States, events: Events, campaigns: tuple[Campaign, ...], seg
     may_ask = (found.event >= 0) | (found.position == BEFORE_RECORDS)
     which: list[np.ndarray] = []
     states_of: list[np.ndarray] = []
-    for number, campaign in enumerate(campaigns):
+    for number, campaign in enumerate(campaigns.definitions):
         cause = campaign.trigger
         if cause.event is not None:
             asks = kinds == KINDS.index(cause.event)
@@ -139,6 +147,6 @@ def triggers(found: States, events: Events, campaigns: tuple[Campaign, ...], seg
         which.append(np.full(len(states_of[-1]), number))
     state = np.concatenate([np.empty(0, np.int64), *states_of])
     campaign_of = np.concatenate([np.empty(0, np.int64), *which])
-    order = np.lexsort((campaign_of, state))
+    order = np.lexsort((campaign_of, campaigns.rank[campaign_of], state))
     state, campaign_of = state[order], campaign_of[order]
     return Triggers(found.row[state], found.position[state], campaign_of, state)

@@ -8,10 +8,9 @@ import numpy as np
 
 from models import profile
 from models.audit import Output
-from models.decide import Behaviour, Decided, Moment, Other, Rules
+from models.decide import Decided
 from models.decide import decide as decide_cuts
-from models.segments import Segments
-from models.sendtime import HourOfWeekProfile
+from models.inputs import Behaviour, Moment, Other, Rules
 from schemas import codec, topics
 from schemas.audit import AuditWriter
 from schemas.layouts import opaque, picked
@@ -49,7 +48,7 @@ class Decider:
 
     def __init__(self, policy: Policy, partitions: int) -> None:
         self._partitions = partitions
-        self._rules = Rules(policy, Segments.compile(policy.segments), HourOfWeekProfile(policy.send_time))
+        self._rules = Rules.of(policy)
         self.policy = policy.digest
 
     def handle(self, turn: Turn) -> list[Handled]:

@@ -1,0 +1,70 @@
+"""What cuts are decided from, besides rows: records, the moment, the rules in force."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from models.campaigns import Campaigns
+from models.hours import FullHours
+from models.segments import Segments
+from models.sendtime import HourOfWeekProfile, SendTimeModel
+from schemas.policy import Policy
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When cuts happen, UTC ms, what control says, and which hours the lanes have no room in."""
+
+    now: int
+    paused: bool
+    history: bool
+    full: FullHours = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """n clicks and purchases sorted by (row, position): as `profile.Events`, plus hashes of ids (0 none)."""
+
+    row: np.ndarray
+    position: np.ndarray
+    kind: np.ndarray
+    at: np.ndarray
+    amount: np.ndarray
+    hashes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Other:
+    """A record of consent, attributes or delivery: its row, its position, its topic's name and its fields."""
+
+    row: int
+    position: int
+    topic: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The policy in force, compiled, and the send-time model."""
+
+    policy: Policy
+    segments: Segments
+    campaigns: Campaigns
+    model: SendTimeModel
+
+    @classmethod
+    def of(cls, policy: Policy) -> "Rules":
+        """Compile a policy. Raises PolicyError where an expression may not be used."""
+        segments = Segments.compile(policy.segments)
+        campaigns = Campaigns.compile(policy, segments)
+        return cls(policy, segments, campaigns, HourOfWeekProfile(policy.send_time))
+
+
+class Causes(Protocol):
+    """Names the record at a position for audit and ids; the intake knows."""
+
+    def of(self, position: int) -> dict[str, Any]:
+        """Cause record: topic, partition, offset, event_id, and no due time."""
+        ...
