@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from schemas.settings import Settings
 from streams.cli import (
+    campaigns,
     control,
     dead_letters,
     demo,
@@ -55,6 +56,7 @@ for module in (
     dead_letters,
     control,
     policy,
+    campaigns,
     schemas,
 ):
     module.register(app)
