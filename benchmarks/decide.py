@@ -47,16 +47,17 @@ class Peer:
 
 
 def ours(bench: Bench, group: str) -> Launch:
-    """A worker of ours; its group and its topics have fixed names."""
-    return _worker(bench, group, POLICY)
+    """A worker of ours as it comes."""
+    return worker(bench, group, POLICY)
 
 
 def ours_with_much(bench: Bench, group: str) -> Launch:
     """The same with 50 segments and 20 campaigns."""
-    return _worker(bench, group, large_policy.make(POLICY, bench.folder / f"{group}-policy"))
+    return worker(bench, group, large_policy.make(POLICY, bench.folder / f"{group}-policy"))
 
 
-def _worker(bench: Bench, group: str, policy: Path) -> Launch:
+def worker(bench: Bench, group: str, policy: Path) -> Launch:
+    """A worker of ours under a policy; its group and its topics have fixed names."""
     environment = {
         "OPPORTUNE_BROKERS": bench.client.brokers,
         "OPPORTUNE_STATE_DIR": str(bench.folder / group),

@@ -3,41 +3,32 @@
 Asked are 30, 60 and 90 % of what one worker was measured to do, and 60 % of what one is promised to do. An
 open loop: events come at their rate whatever the line does. Measured is from the moment at which the broker
 appended a purchase to that at which a consumer that reads committed has its decision's audit record. The
-product sends at the next full hour at the earliest, so there is no command to wait for; a command would leave
-in the same transaction as the audit record.
+command of a send that is due at once leaves in the same transaction.
 """
 
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from typing import Final
 
 import numpy as np
-from confluent_kafka import TopicPartition
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import decide, results, rig
+from benchmarks import decide, open_loop, results, rig
 from benchmarks.decide_events import Crowd, Record
-from benchmarks.decide_feed import load, producer
-from benchmarks.progress import Committed
+from benchmarks.decide_feed import load
+from benchmarks.open_loop import Place, Reader
 from benchmarks.rig import Bench, PeerFailed
 from schemas import codec, topics
-from streams.engine.kafka import Client, read_batches
 
 SHARES: Final = (0.3, 0.6, 0.9)
 PROMISED: Final = 50_000  # events a second, of one worker
 _EVENTS: Final = 3_000_000
 _ROUNDS: Final = 3
 _SETTLE_S: Final = 10.0  # the worker has worked off what came while everybody's first event was handled
-_PATIENCE_S: Final = 90.0
-_STEP: Final = 200
-_QUIET_S: Final = 2.0  # after the last audit record, nothing more is expected
-Place = tuple[str, int, int]  # topic, partition, offset
 
 
 @dataclass(frozen=True)
@@ -51,44 +42,6 @@ class Latency:
     p99: float
     p999: float
     most: float
-
-
-class _Reader:
-    """A process that reads audit records as they become readable, and notes when (UTC s).
-
-    A process: beside the producer's loop, a thread would wait for the interpreter, and measure that.
-    """
-
-    def __init__(self, client: Client) -> None:
-        context = get_context("spawn")  # librdkafka does not survive a fork
-        self._ours, theirs = context.Pipe()
-        self._process = context.Process(target=_read, args=(client, theirs), daemon=True)
-        self._process.start()
-        self._ours.recv()  # it reads
-
-    def found(self) -> list[tuple[float, bytes]]:
-        """End it when nothing has come for a while; every record's moment and value."""
-        self._ours.send(None)
-        found: list[tuple[float, bytes]] = self._ours.recv()
-        self._process.join()
-        return found
-
-
-def _read(client: Client, theirs: Connection) -> None:
-    consumer = client.follower()
-    consumer.assign([TopicPartition(topics.AUDIT.name, p, 0) for p in range(rig.PARTITIONS)])
-    found: list[tuple[float, bytes]] = []
-    theirs.send(None)
-    latest, ending = time.time(), False
-    while not ending or time.time() - latest < _QUIET_S:
-        message = consumer.poll(0.1)
-        if message is not None and message.error() is None:
-            latest = time.time()
-            found.append((latest, bytes(message.value() or b"")))
-        elif not ending:
-            ending = theirs.poll()
-    consumer.close()
-    theirs.send(found)
 
 
 def run(capacity: float = 0.0, seconds: float = 30.0) -> None:
@@ -139,61 +92,22 @@ def _at(
     launch = ours.prepare(bench, f"latency-{bench.started}")
     child, log = bench.start(launch)
     try:
-        _await_known(bench, launch.group)
-        reader = _Reader(bench.client)
-        started, reached = _offer(bench, behaviour, rate, seconds)
+        open_loop.await_known(bench, launch.group)
+        reader = Reader(bench.client, topics.AUDIT.name)
+        started, reached = open_loop.offer(bench, behaviour, rate, seconds)
         found = reader.found()
         if child.poll() is not None:
             raise PeerFailed(f"the worker ended\n{log.read_text(errors='replace')[-4000:]}")
     finally:
         rig.stop(child)
     since = started + _SETTLE_S
-    appended = {place: at for place, at in _appended(bench) if at >= since}
+    appended = {place: at for place, at in open_loop.appended(bench, topics.PURCHASES.name) if at >= since}
     causes = ((at, _purchase(value)) for at, value in found)
     waits = np.array([(at - appended[place]) * 1000 for at, place in causes if place in appended])
     if len(waits) < len(appended):
         raise PeerFailed(f"{len(appended)} purchases, {len(waits)} decisions of them")
     p50, p99, p999 = np.percentile(waits, [50, 99, 99.9]).tolist()
     return Latency(rate, reached, len(waits), p50, p99, p999, float(waits.max()))
-
-
-def _await_known(bench: Bench, group: str) -> None:
-    ends = bench.ends(topics.CONSENT.name)
-    deadline = time.monotonic() + _PATIENCE_S
-    with Committed(bench.client, group, [topics.CONSENT.name], rig.PARTITIONS) as learnt:
-        while any(done < end for done, end in zip(learnt(), ends, strict=True)):
-            if time.monotonic() > deadline:
-                raise PeerFailed("the worker did not learn who everybody is in time")
-            time.sleep(0.2)
-
-
-def _offer(bench: Bench, behaviour: Sequence[Record], rate: float, seconds: float) -> tuple[float, float]:
-    """Produce at a rate for so many seconds; returns when it began, UTC s, and the rate that was reached."""
-    offering = producer(bench.client)
-    began, sent = time.time(), 0
-    last = min(len(behaviour), int(rate * seconds))
-    while sent < last:
-        due = min(last, int((time.time() - began) * rate), sent + _STEP)
-        for record in behaviour[sent:due]:
-            offering.produce(record.topic, record.value, record.key, record.partition)
-        offering.poll(0)
-        if due - sent < _STEP:
-            time.sleep(0.001)
-        sent = due
-    reached = sent / (time.time() - began)
-    offering.flush(_PATIENCE_S)
-    return began, reached
-
-
-def _appended(bench: Bench) -> Iterator[tuple[Place, float]]:
-    """When the broker appended each purchase, UTC s."""
-    consumer = bench.client.reader()
-    for partition in range(rig.PARTITIONS):
-        for batch in read_batches(consumer, topics.PURCHASES.name, partition):
-            for message in batch:
-                place = (topics.PURCHASES.name, partition, message.offset() or 0)
-                yield place, message.timestamp()[1] / 1000
-    consumer.close()
 
 
 def _purchase(value: bytes) -> Place | None:

@@ -67,7 +67,7 @@ class Seen:
         audience = campaign.audience or "everyone"
         yield _gate("audience", passed[2], audience, f"a recipient in {audience}")
         told = f"rests until {rests_until}" if rests_until else "never decided before"
-        yield _gate("cooldown", passed[3], told, f"a trigger from {rests_until} on")
+        yield _gate("cooldown", passed[3], told, "a trigger after its rest")
         yield _gate("pending", passed[4], f"{occupied} of {self.slots} slots taken", "a free slot")
 
     def _consent(self, i: int, campaign: Campaign) -> str:

@@ -21,7 +21,7 @@ Progress = Callable[[int], object]  # told how many more cuts are done
 
 @dataclass
 class Withheld:
-    """Decisions of one reason, whom they concern, and what each gate that failed would have needed."""
+    """Decisions of one reason, whom they concern, and what that gate would have needed."""
 
     decisions: int = 0
     recipients: set[str] = field(default_factory=set)
@@ -56,7 +56,8 @@ class Trial:
             reason = self.withheld.setdefault(decision["reason"], Withheld())
             reason.decisions += 1
             reason.recipients.add(recipient)
-            reason.needed.update(gate["needed"] for gate in decision["gates"] if gate["needed"])
+            failed = next(gate for gate in decision["gates"] if not gate["passed"])
+            reason.needed[failed["needed"]] += 1
             return
         due_at = codec.millis(decision["due_at"])
         self.reached[recipient] += 1
