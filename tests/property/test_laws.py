@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.policy import Campaign, Policy
+from schemas.policy import Contact, Policy, Segment
 from schemas.profile import ROW
 from streams.engine.cut import Cut, Handled
 from streams.engine.store import NEVER, SlabStore
@@ -99,14 +100,35 @@ def test_the_columns_decide_as_the_plain_reference_does(cuts: list[Cut]) -> None
             assert {name: getattr(tally, name) for name in fates} == fates
 
 
-@given(stories(), st.sampled_from(POLICY.campaigns))
-def test_a_campaign_that_is_removed_frees_its_sends_in_both_readings(cuts: list[Cut], gone: Campaign) -> None:
-    """The policy changes before the last cut, as when a worker is started again with other files."""
-    campaigns = tuple(campaign for campaign in POLICY.campaigns if campaign != gone)
-    left = Policy(
-        segments=POLICY.segments, campaigns=campaigns, contact=POLICY.contact, send_time=POLICY.send_time
-    )
-    before, fast, plain = Fast(), Fast(left), Reference(left, PARTITIONS)
+def _with(**changes: Any) -> Policy:
+    """The policy with other parts."""
+    return Policy(**{name: getattr(POLICY, name) for name in Policy.model_fields} | changes)
+
+
+def _contact(**changes: Any) -> Policy:
+    return _with(contact=Contact.model_validate(POLICY.contact.model_dump(by_alias=True) | changes))
+
+
+def _redefined(segment: Segment) -> Segment:
+    return segment.model_copy(update={"where": "views_24h >= 2 OR purchases_7d >= 1"})
+
+
+QUIET = {"default": {"from": "09:00", "to": "17:00"}}
+OTHER_POLICIES = [
+    *(_with(campaigns=tuple(c for c in POLICY.campaigns if c != gone)) for gone in POLICY.campaigns),
+    _with(segments=tuple(map(_redefined, POLICY.segments[:1])) + POLICY.segments[1:]),
+    _contact(profiling="opt_out", quiet=QUIET),
+    _contact(cap=[{"most": 1, "window": "20 h", "purposes": ["transactional", "mail"]}], quiet=QUIET),
+    _contact(cap=[], hold_out=0.0, quiet=QUIET),
+]
+
+
+@given(stories(), st.sampled_from(OTHER_POLICIES))
+def test_a_policy_that_changes_midway_is_taken_up_alike_in_both_readings(
+    cuts: list[Cut], other: Policy
+) -> None:
+    """Before the last cut, as when a worker is started again with other files."""
+    before, fast, plain = Fast(), Fast(other), Reference(other, PARTITIONS)
     for cut in cuts[:-1]:
         before.handle(cut)
     fast.store = before.store
