@@ -79,8 +79,7 @@ class Changes:
         if suppression is None or (kind == "bounced" and not other.fields["permanent"]):
             return slot is not None or other.fields["dispatch_id"] is None
         before = self.rows["suppressed"][other.row]
-        # An address that does not exist stops more than a complaint, whichever was told first.
-        if before == Suppression.NONE or suppression == Suppression.BOUNCED != before:
+        if before == Suppression.NONE or suppression < before:  # the gravest stays, whichever was told first
             self.rows["suppressed"][other.row] = suppression
             cause = self.causes.of(other.position)
             self.out.consent(other.row, "suppression", "suppressed", 0, suppression.name.lower(), cause)

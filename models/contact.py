@@ -9,6 +9,7 @@ from schemas.policy import DEFAULT_PLACE, Contact, Policy, PurposeRule
 from schemas.profile import HOUR_MS, PURPOSES, SECOND_MS, SENT_SLOTS, Consent, Slot, Suppression
 
 _UNASKED: Final = -1
+_LONGEST_QUIET: Final = 49  # hours: 23 of a day, and those that a change of clocks skips
 
 
 def zone_of(rows: np.ndarray, contact: Contact) -> np.ndarray:
@@ -81,9 +82,11 @@ def cap_counts(rows: np.ndarray, number: np.ndarray, due: np.ndarray, policy: Po
 
 def quiet_ends_at(rows: np.ndarray, now: int, contact: Contact) -> np.ndarray:
     """Start of the first UTC hour that is not quiet, UTC ms, int64 (n,); `now` if this one is not."""
-    hours = now // HOUR_MS + np.arange(25)
+    hours = now // HOUR_MS + np.arange(_LONGEST_QUIET)
     zone = zone_of(rows, contact)
-    quiet = is_quiet(rows, zones.local_hours(zone, np.broadcast_to(hours, (len(zone), 25)).copy()), contact)
+    quiet = is_quiet(
+        rows, zones.local_hours(zone, np.broadcast_to(hours, (len(zone), len(hours))).copy()), contact
+    )
     ends = hours[np.argmin(quiet, axis=1)] * HOUR_MS
     return np.where(quiet[:, 0], ends, now)
 

@@ -89,8 +89,9 @@ def decide(
     events = _events(rows, behaviour, accepted, others, policy, spells, lives)
     added = profile.additions(lives.rows, events, now)
     passed = profile.last_evaluation(rows, before, now) * known
+    passed = np.where(stale_profiles & (passed == 0), now // HOUR_MS * HOUR_MS, passed)
     found = triggers.states(lives, np.flatnonzero(passed), events, added, rules.segments, now)
-    asked = triggers.triggers(found, events, rules.campaigns, rules.segments)
+    asked = triggers.triggers(found, events, stale_profiles, rules.campaigns, rules.segments)
     profile.add(lives.rows, events, added)
     lives.end(rows)
     _transitions(rows, found, events, causes, passed, rules.segments, now, out)

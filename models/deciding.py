@@ -25,7 +25,7 @@ _UNPROFILED: Final = "unprofiled"  # the tier of an hour of the prior, where a r
 
 @dataclass(frozen=True)
 class Asked:
-    """n triggers: the row, its recipient, the campaign's place in the policy, and what else is known of each.
+    """n triggers: the row, the campaign's place in the policy, and what else is known of each.
 
     Those of one `group` are next to each other: they ask for one recipient at one moment and for one purpose,
     and at most one of them goes.
@@ -34,20 +34,15 @@ class Asked:
     row: np.ndarray
     group: np.ndarray
     campaign: np.ndarray
-    names: Sequence[str]
     decisions: Sequence[uuid.UUID]
     arms: Sequence[Arm]
     in_audience: np.ndarray
 
     def picked(self, which: np.ndarray) -> "Asked":
         """Some of them, by number."""
-        names, decisions, arms = (
-            [values[i] for i in which.tolist()] for values in (self.names, self.decisions, self.arms)
-        )
-        audience = self.in_audience[which]
-        return Asked(
-            self.row[which], self.group[which], self.campaign[which], names, decisions, arms, audience
-        )
+        decisions, arms = [self.decisions[i] for i in which.tolist()], [self.arms[i] for i in which.tolist()]
+        row, group, campaign = self.row[which], self.group[which], self.campaign[which]
+        return Asked(row, group, campaign, decisions, arms, self.in_audience[which])
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,8 @@ def weigh(rows: np.ndarray, active: np.ndarray, asked: Asked, rules: Rules, mome
     profiled = contact.may_profile(some["consent"][:, PURPOSES.index("profiling")], policy.contact)
     chosen = rules.model.choose(
         active,
-        ~profiled | np.array([arm is Arm.CONTROL for arm in asked.arms]),
+        profiled,
+        np.array([arm is Arm.CONTROL for arm in asked.arms], np.bool_),
         hours.local,
         _at_once_first(hours.allowed, campaigns.at_once[which]),
         np.array([int.from_bytes(d.bytes[:8], "big") / 2**64 for d in asked.decisions]),
@@ -153,15 +149,15 @@ def settle(
 
 def _answers(weighed: Weighed, which: np.ndarray) -> list[_Answer]:
     """What becomes of each trigger, whoever else asks."""
-    asked, score = weighed.asked, weighed.chosen.score[which].tolist()
+    asked, expected = weighed.asked, weighed.chosen.expected[which].tolist()
     seen = _seen(weighed, which)
     first = np.argmin(weighed.passed[which], axis=1).tolist()
-    all_pass = weighed.passed[which].all(1).tolist()
+    running = weighed.changes[which].tolist()
     answers = []
     for place, i in enumerate(which.tolist()):
         campaign, arm = weighed.rules.campaigns.definitions[asked.campaign[i]], asked.arms[i]
-        reason = None if all_pass[place] else gates.ORDER[first[place]]
-        worth = campaign.priority * (campaign.value * score[place]) if reason is None else None
+        reason = None if running[place] else gates.ORDER[first[place]]
+        worth = campaign.priority * (campaign.value * expected[place]) if running[place] else None
         shown = seen.gates(place, campaign, arm)
         due_at = seen.due_at[place]
         answers.append(_Answer(i, campaign, asked.decisions[i], arm, shown, reason, due_at, worth))
@@ -193,15 +189,22 @@ def _seen(weighed: Weighed, which: np.ndarray) -> Seen:
 
 
 def _compete(rivals: Sequence[_Answer]) -> _Answer | None:
-    """Let the worthiest of those that could go outrank the others."""
-    running = [(answer.worth, answer) for answer in rivals if answer.worth is not None]
-    if not running:
-        return None
-    best, winner = max(running, key=lambda each: each[0])
-    for worth, answer in running if len(running) > 1 else ():
-        answer.gates.append(gates.competition(answer is winner, worth, best, winner.campaign.name))
-        if answer is not winner:
+    """Of those that pass all gates the worthiest goes; a worthier one that is held out would have gone."""
+    running = sorted(
+        ((answer.worth, answer) for answer in rivals if answer.worth is not None),
+        key=lambda each: -each[0],  # stable: of equals the first
+    )
+    winner = next((answer for _, answer in running if not answer.arm.held_out), None)
+    before = True
+    for worth, answer in running:
+        before = before and answer is not winner
+        if before:
+            answer.reason = Reason.HOLD_OUT
+        elif answer is not winner and winner is not None:
             answer.reason, answer.outranked_by = Reason.OUTRANKED, winner.campaign.name
+        if len(running) > 1:
+            passed, (best, first) = answer.outranked_by is None, running[0]
+            answer.gates.append(gates.competition(passed, worth, best, first.campaign.name))
     return winner
 
 

@@ -118,4 +118,4 @@ def _expiry(in_time: int, expiry: Milliseconds) -> str:
 
 
 def _least_expiry(span: int) -> str:
-    return f"an expiry of {Milliseconds(span)}"
+    return f"an expiry of {Milliseconds(-(-span // HOUR_MS) * HOUR_MS)}"

@@ -164,11 +164,13 @@ class Rounds:
             for cause, campaign, name in zip(self._causes, of, names, strict=True)
         ]
         audience = campaigns.audience[asked.campaign]
-        in_audience = (audience == EVERYONE) | self.found.holds[asked.state, audience]
+        in_audience = audience == EVERYONE
+        some = np.flatnonzero(~in_audience)
+        in_audience[some] = self.found.holds[asked.state[some], audience[some]]
         rank = campaigns.rank[asked.campaign]
         begins = columns.starts(asked.row) | columns.starts(asked.position) | columns.starts(rank)
         arms = [arm_of(name, campaign, self.rules.policy) for name, campaign in zip(names, of, strict=True)]
-        return Asked(asked.row, np.cumsum(begins), asked.campaign, names, decisions, arms, in_audience)
+        return Asked(asked.row, np.cumsum(begins), asked.campaign, decisions, arms, in_audience)
 
     @cached_property
     def _place(self) -> np.ndarray:

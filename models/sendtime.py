@@ -22,7 +22,8 @@ class Chosen:
     """Answer for n recipients; indexes are columns of the candidates.
 
     `runner_up` is -1 where only one candidate was allowed. `tier` indexes `TIERS`. `propensity` is the
-    probability with which the model chose this hour. `best` is the best of all candidates, allowed or not.
+    probability with which the model chose this hour. `best` is the best of all candidates, allowed or not;
+    `expected` the best score of the allowed ones by what is known of the recipient, drawn or not.
     """
 
     slot: np.ndarray
@@ -33,6 +34,7 @@ class Chosen:
     propensity: np.ndarray
     best: np.ndarray
     best_score: np.ndarray
+    expected: np.ndarray
 
 
 class SendTimeModel(Protocol):
@@ -41,7 +43,8 @@ class SendTimeModel(Protocol):
     def choose(
         self,
         active: np.ndarray,
-        by_prior: np.ndarray,
+        known: np.ndarray,
+        drawn: np.ndarray,
         local: np.ndarray,
         allowed: np.ndarray,
         draw: np.ndarray,
@@ -52,7 +55,9 @@ class SendTimeModel(Protocol):
         ----------
         active
             Hour-of-week weights in 1/256, u2 or int64, shape (n, 168).
-        by_prior
+        known
+            bool, shape (n,): of whom something may be known.
+        drawn
             bool, shape (n,): whose hour is drawn from the prior, whatever is known of them.
         local
             Local hours since 1970 of the candidates, int64, shape (n, k).
@@ -73,7 +78,8 @@ class HourOfWeekProfile:
     def choose(
         self,
         active: np.ndarray,
-        by_prior: np.ndarray,
+        known: np.ndarray,
+        drawn: np.ndarray,
         local: np.ndarray,
         allowed: np.ndarray,
         draw: np.ndarray,
@@ -89,7 +95,9 @@ class HourOfWeekProfile:
         hour, weekday = local % 24, zones.week_slot(local) // 24
         prior = np.array(p.prior_hours)[hour] * np.array(p.prior_weekdays)[weekday]
         posterior = self._posterior(weights, hours[:, None], local, hour, weekday)
-        thin = by_prior | (hours < p.thin_history)
+        unknown = ~known | (hours < p.thin_history)
+        expected = np.where(unknown[:, None], prior, posterior)
+        thin = drawn | unknown
         of_all = np.where(thin[:, None], prior, posterior)
         score = np.where(allowed, of_all, -1.0)
 
@@ -98,10 +106,10 @@ class HourOfWeekProfile:
         total = running[:, -1]
         hit = (running > (draw * total)[:, None]) & allowed
         last = allowed.shape[1] - 1 - np.argmax(allowed[:, ::-1], axis=1)
-        drawn = np.where(
+        lot = np.where(
             hit.any(1), np.argmax(hit, axis=1), last
         )  # a draw of nearly 1 may round up to the total
-        slot = np.where(thin, drawn, np.argmax(score, axis=1))
+        slot = np.where(thin, lot, np.argmax(score, axis=1))
         chosen = score[rows, slot]
         others = score.copy()
         others[rows, slot] = -1.0
@@ -116,6 +124,7 @@ class HourOfWeekProfile:
             propensity=np.where(thin, chosen / total, 1.0),
             best=np.argmax(of_all, axis=1),
             best_score=of_all.max(1),
+            expected=np.where(allowed, expected, -1.0).max(1),
         )
 
     def _posterior(

@@ -81,13 +81,32 @@ def come_due(
             continue
         lane = some["provider"][i].decode() or OTHER_PROVIDER
         out.release(r, send, campaign, "released", reason, seen, lane)
-        rows["sent_at"][r] = np.append(some["sent_at"][i][1:], seconds(now))
-        rows["sent_campaign"][r] = np.append(some["sent_campaign"][i][1:], campaign.number)
+        _remember(rows, r, campaign, policy, now)
         if out.history:
             rows["pending"][r, slot[i]] = _FREE
         else:
             rows["pending"]["state"][r, slot[i]] = Slot.RELEASED
             rows["pending"]["lane"][r, slot[i]] = lane.encode()
+
+
+def _remember(rows: np.ndarray, number: int, campaign: Campaign, policy: Policy, now: int) -> None:
+    """Note a release that some cap counts.
+
+    Of a full list the oldest goes that no cap counts any more, else the oldest of the purpose that would have
+    most entries: so each keeps at least its share of the list's newest, whatever the others do.
+    """
+    if not policy.caps_of(campaign):
+        return
+    sent_at, sent_campaign = rows["sent_at"][number], rows["sent_campaign"][number]
+    goes = 0
+    if sent_at[0]:  # newest last: the list is full
+        sends = [policy.campaign(each) for each in sent_campaign.tolist()]
+        goes = next((i for i, each in enumerate(sends) if not policy.caps_of(each)), -1)
+        if goes < 0:
+            purposes = [each.purpose for each in (*sends, campaign)]
+            goes = purposes.index(max(purposes, key=purposes.count))
+    sent_at[goes:-1], sent_campaign[goes:-1] = sent_at[goes + 1 :].copy(), sent_campaign[goes + 1 :].copy()
+    sent_at[-1], sent_campaign[-1] = seconds(now), campaign.number
 
 
 def _release_gates(

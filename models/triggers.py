@@ -126,13 +126,15 @@ class Triggers:
     state: np.ndarray
 
 
-def triggers(found: States, events: Events, campaigns: Campaigns, segments: Segments) -> Triggers:
+def triggers(
+    found: States, events: Events, forgotten: np.ndarray, campaigns: Campaigns, segments: Segments
+) -> Triggers:
     """Campaigns that ask: a segment entered or left, or an event of the kind they name.
 
-    Nobody asks where a recipient wanted to be forgotten.
+    Nobody asks where a recipient is forgotten: of their own will, or, bool (n,) by row, before the records.
     """
     kinds = np.append(events.kind, -1)[found.event]
-    may_ask = (found.event >= 0) | (found.position == BEFORE_RECORDS)
+    may_ask = (found.event >= 0) | ((found.position == BEFORE_RECORDS) & ~forgotten[found.row])
     which: list[np.ndarray] = []
     states_of: list[np.ndarray] = []
     for number, campaign in enumerate(campaigns.definitions):

@@ -146,7 +146,7 @@ def _outcome(kind: str, outcome: str) -> bytes:
     return long(field["type"]["symbols"].index(outcome))
 
 
-@lru_cache(65_536)
+@lru_cache(8192)
 def _gate(gate: Gate) -> bytes:
     name, passed, detail, needed = gate
     return b"".join((_name(name), bytes([passed]), sized(detail.encode()), sized(needed.encode())))

@@ -1,6 +1,7 @@
 """Policy as files: segments, campaigns, contact policy and send time, typed, checked and hashed."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -8,11 +9,19 @@ from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from schemas import zones
 from schemas.profile import KINDS, MAX_CAMPAIGNS, MAX_SEGMENTS, PURPOSES, SENT_SLOTS, Suppression
-from schemas.units import Duration, Milliseconds, PerSecond
+from schemas.units import Duration, Milliseconds, PerSecond, Span
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Purpose = Literal["mail", "transactional"]  # of a message
@@ -91,7 +100,7 @@ class Campaign(_Strict):
     )
     arms: Arms = Arms()
     cooldown: Duration
-    expiry: Duration
+    expiry: Span
     guarantee: Literal["at_most_once", "at_least_once"] = Field(
         "at_most_once", description="What happens to a message whose outcome was lost: left, or sent again."
     )
@@ -111,7 +120,7 @@ class Cap(_Strict):
     """How many messages of some purposes a recipient gets in any window of a length."""
 
     most: int = Field(strict=True, ge=1, le=SENT_SLOTS, description="Messages in the window.")
-    window: Duration
+    window: Span
     purposes: tuple[Purpose, ...] = Field(("mail",), min_length=1, description="What it counts and holds.")
 
     def __str__(self) -> str:
@@ -142,9 +151,27 @@ class PurposeRule(_Strict):
     )
     hold_out: bool = Field(True, description="Whether the global hold-out goes without it.")
 
+    @field_validator("suppressed_by")
+    @classmethod
+    def _graver_too(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if {*names} != {*SUPPRESSIONS[: len(names)]}:  # a row keeps the gravest only
+            raise ValueError(
+                f"what a suppression stops, a graver one stops: name {', '.join(SUPPRESSIONS)} up to yours"
+            )
+        return names
 
-Place = Annotated[str, Field(pattern=r"^(default|[A-Z]{2}(-[A-Z0-9]{1,3})?)$")]
+
 DEFAULT_PLACE: Final = "default"
+
+
+def _place(name: str) -> str:
+    """Check a country or a region, by ISO 3166 as far as its form goes."""
+    if name != DEFAULT_PLACE and not re.fullmatch(r"[A-Z]{2}(-[A-Z0-9]{1,3})?", name):
+        raise ValueError(f"{name!r} is no place; write a country (DE), a region (US-OH), or default")
+    return name
+
+
+Place = Annotated[str, AfterValidator(_place)]
 
 
 class Contact(_Strict):
@@ -182,6 +209,11 @@ class Contact(_Strict):
                 covers = other is not cap and set(other.purposes) >= set(cap.purposes)
                 if covers and other.window >= cap.window and other.most <= cap.most:
                     raise ValueError(f"the cap of {cap} is never reached: that of {other} holds before it")
+        counted = {purpose for cap in caps for purpose in cap.purposes}
+        for cap in caps:
+            if cap.most > SENT_SLOTS // len(counted):
+                held = f"{SENT_SLOTS // len(counted)} is the most where caps count {len(counted)} purposes"
+                raise ValueError(f"the cap of {cap} counts more sends than a row remembers: {held}")
         return caps
 
 

@@ -29,6 +29,15 @@ from schemas.policy import (
 _AT: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _QUOTES: Final = ('"""', "'''")
 _UNKNOWN: Final = "extra_forbidden"
+# What is a list of tables, and where keys of former forms have gone.
+_LISTS: Final = {"cap": 'write [[cap]], a table for each: most = 1, window = "16 h", purposes = ["mail"]'}
+_QUIET: Final = 'write [quiet] default = { from = "21:00", to = "08:00" }'
+_MOVED: Final[dict[tuple[str, ...], str]] = {
+    ("cap_window",): _LISTS["cap"],
+    ("quiet_from",): _QUIET,
+    ("quiet_to",): _QUIET,
+    ("hold_out",): "not known here; of a campaign write arms = { hold_out = 0.1 }",
+}
 _PYDANTIC_KEY: Final = "[key]"  # in pydantic's places: a name in a table is wrong, not its value
 _KEY: Final = "\x00key"  # no key of a file
 _T = TypeVar("_T", bound=BaseModel)
@@ -213,8 +222,12 @@ def _invalid(path: Path, kind: type[BaseModel], positions: Mapping[Key, Position
     if key[-1:] == (_PYDANTIC_KEY,):
         key = key[:-1]
         line, column = _nearest(positions, (*key, _KEY))
+    if error["type"] in ("tuple_type", "list_type"):
+        text = _LISTS.get(key[-1], f'write a list: {key[-1]} = ["…"]')
     if error["type"] == _UNKNOWN:
-        text = "not known here" + (meant(key[-1], kind.model_fields) if len(key) == 1 else "")
+        text = _MOVED.get(
+            key, "not known here" + (meant(key[-1], kind.model_fields) if len(key) == 1 else "")
+        )
         line, column = _nearest(positions, (*key, _KEY))
     elif error["type"] == "missing":
         text = "is missing"

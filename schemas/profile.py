@@ -49,7 +49,7 @@ class Consent(IntEnum):
 
 
 class Suppression(IntEnum):
-    """Why a recipient is never to be sent to; zero is not suppressed."""
+    """Why messages to a recipient are held back, the gravest first; zero is not suppressed."""
 
     NONE = 0
     BOUNCED = 1

@@ -15,12 +15,21 @@ class Reason(StrEnum):
 
     SCHEDULED = "scheduled", "Every gate passed; the send waits for its hour."
     RELEASED = "released", "Due, every gate passed again; the command was sent."
-    SUPPRESSED = "suppressed", "The recipient is never to be sent to: bounce, complaint or unsubscribe."
-    NO_CONSENT = "no_consent", "Consent for the campaign's purpose was not granted at that moment."
+    SUPPRESSED = (
+        "suppressed",
+        "A bounce, a complaint or an unsubscription holds messages of this purpose back.",
+    )
+    NO_CONSENT = "no_consent", "The campaign's purpose did not have the consent that it needs at that moment."
     NOT_IN_AUDIENCE = "not_in_audience", "The recipient is not in the campaign's audience segment."
-    COOLDOWN = "cooldown", "The same campaign was decided for this recipient less than its cooldown ago."
+    COOLDOWN = (
+        "cooldown",
+        "The campaign was scheduled, or held out, less than its cooldown ago.",
+    )
     PENDING_FULL = "pending_full", "Eight sends already wait or are unconfirmed."
-    FREQUENCY_CAP = "frequency_cap", "Every hour left, or the moment of release, breaks the rolling cap."
+    FREQUENCY_CAP = (
+        "frequency_cap",
+        "Every hour left, the hour of one that drops, or the moment of release breaks a cap.",
+    )
     QUIET_HOURS = "quiet_hours", "Every hour before expiry lies in the recipient's quiet hours."
     LANE_FULL = "lane_full", "Every hour left is spoken for on the lane of the recipient's mailbox provider."
     HOLD_OUT = "hold_out", "The recipient is held out, of this campaign or of all, to measure against."

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, ClassVar, Final, Self
 
-from pydantic import BeforeValidator, InstanceOf, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, InstanceOf, PlainSerializer
 
 _UNITS: Final = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _NAMES: Final = {"second": "s", "sec": "s", "minute": "min", "m": "min", "hour": "h", "hr": "h", "day": "d"}
@@ -60,5 +60,17 @@ class Rate(float):
         return f"{float(self):g}/s"
 
 
+def _longer_than_none(span: Milliseconds) -> Milliseconds:
+    if span <= 0:
+        raise ValueError('it must be longer than nothing; write for example "16 h"')
+    return span
+
+
 PerSecond = Annotated[InstanceOf[Rate], BeforeValidator(Rate.parse), PlainSerializer(str)]
+Span = Annotated[
+    InstanceOf[Milliseconds],
+    BeforeValidator(Milliseconds.parse),
+    AfterValidator(_longer_than_none),
+    PlainSerializer(str),
+]
 Duration = Annotated[InstanceOf[Milliseconds], BeforeValidator(Milliseconds.parse), PlainSerializer(str)]

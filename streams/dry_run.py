@@ -5,16 +5,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import numpy as np
+
 from schemas import codec, topics
 from schemas.policy import Campaign, Policy, PolicyError, meant
 from schemas.profile import DAY_MS, HOUR_MS
 from streams.agents.decide import Decider
 from streams.engine import sealed
-from streams.engine.cut import Handled
+from streams.engine.control import Control
+from streams.engine.cut import Handled, Turn
 from streams.engine.journal import Entry, last_entry
 from streams.engine.line import Spec
 
-_EXAMPLES: Final = 10
+_FIRST: Final = 10
 
 Progress = Callable[[int], object]  # told how many more cuts are done
 
@@ -43,7 +46,7 @@ class Trial:
     days: Counter[int] = field(default_factory=Counter)  # messages by UTC midnight before they are due
     hours: Counter[int] = field(default_factory=Counter)  # by UTC hour of day
     outranks: Counter[str] = field(default_factory=Counter)  # decisions of other campaigns that would lose
-    examples: list[tuple[str, int]] = field(default_factory=list)  # recipients and when, the first of them
+    first: list[tuple[str, int]] = field(default_factory=list)  # recipients and when, the first of them
 
     def add(self, recipient: str, decision: dict[str, Any]) -> None:
         """Take in a decision of any campaign."""
@@ -63,8 +66,8 @@ class Trial:
         self.reached[recipient] += 1
         self.days[due_at // DAY_MS * DAY_MS] += 1
         self.hours[due_at // HOUR_MS % 24] += 1
-        if len(self.examples) < _EXAMPLES:
-            self.examples.append((recipient, due_at))
+        if len(self.first) < _FIRST:
+            self.first.append((recipient, due_at))
 
 
 def total_cuts(spec: Spec, partitions: int) -> tuple[int, int]:
@@ -92,7 +95,7 @@ def run(spec: Spec, policy: Policy, partitions: int, trial: Trial, done: Progres
     Cuts before the trial's time are decided too, for their rows. Nothing is produced and no group is joined.
     Raises `NotReplayable` where retention has taken the beginning.
     """
-    tried = replace(spec, handler=Decider(policy, partitions))
+    tried = replace(spec, handler=_Sealed(Decider(policy, partitions), policy.digest))
     for partition in range(partitions):
         for cut, _, handled, _ in sealed.replay(tried, partition):
             done(1)
@@ -101,6 +104,23 @@ def run(spec: Spec, policy: Policy, partitions: int, trial: Trial, done: Progres
                 for recipient, decision in _decisions(handled, trial.campaign):
                     trial.add(recipient, decision)
     return trial
+
+
+@dataclass
+class _Sealed:
+    """DECIDE whose messages count as confirmed when they are released: no report of them will ever come."""
+
+    decider: Decider
+    policy: str
+
+    def handle(self, turn: Turn) -> list[Handled]:
+        return self.decider.handle([(replace(cut, history=True), table) for cut, table in turn])
+
+    def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:
+        return self.decider.due_at(rows, after, control)
+
+    def standing(self, rows: np.ndarray) -> dict[str, int]:
+        return self.decider.standing(rows)
 
 
 def _decisions(handled: Handled, campaign: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -2,17 +2,20 @@
 -- Each decision with what held it back, and what became of it; `opportune explain` tells the same as a story.
 SELECT d.at, d.campaign, d.outcome, d.reason,
     arrayFilter((name, passed) -> NOT passed, d.gates.name, d.gates.passed) AS held_by,
+    arrayFilter(need -> need != '', d.gates.needed) AS needed, d.would_be_due_at, d.arm,
     groupUniqArray(r.outcome) AS releases, groupUniqArray(e.kind) AS deliveries
 FROM decision AS d
 LEFT JOIN release AS r ON r.decision_id = d.decision_id
 LEFT JOIN delivery AS e ON e.decision_id = d.decision_id
 WHERE d.recipient_id = '1'
-GROUP BY d.decision_id, d.at, d.campaign, d.outcome, d.reason, held_by
+GROUP BY d.decision_id, d.at, d.campaign, d.outcome, d.reason, held_by, needed, d.would_be_due_at, d.arm
 ORDER BY d.at DESC;
 
 -- What withholds most?
+-- And how many of those nothing else would have held back: what lifting that gate would win.
 SELECT reason, uniqExact(decision_id) AS decisions,
-    round(100 * decisions / sum(decisions) OVER (), 1) AS percent
+    round(100 * decisions / sum(decisions) OVER (), 1) AS percent,
+    uniqExactIf(decision_id, arrayCount(passed -> NOT passed, gates.passed) = 1) AS by_it_alone
 FROM decision
 WHERE outcome = 'withheld'
 GROUP BY reason
@@ -20,16 +23,17 @@ ORDER BY decisions DESC;
 
 -- Was anything released without consent at that moment?
 -- A recipient's records stand on one partition of audit.records, so offsets tell what came first, also
--- within a cut. Releases older than the consent records that are kept count as without.
+-- within a cut. Releases older than the consent records that are kept count as without. Of marketing mail under
+-- `opt_in`; under `opt_out` count `c.state = 'withdrawn'`.
 SELECT count() AS released, countIf(c.state != 'granted') AS without_consent
 FROM (SELECT recipient_id, decision_id, offset FROM release WHERE outcome = 'released') AS r
-INNER JOIN (SELECT decision_id, purpose FROM decision) AS d ON d.decision_id = r.decision_id
+INNER JOIN (SELECT decision_id, purpose FROM decision WHERE purpose = 'mail') AS d ON d.decision_id = r.decision_id
 ASOF LEFT JOIN (SELECT recipient_id, purpose, state, offset FROM consent) AS c
     ON c.recipient_id = r.recipient_id AND c.purpose = d.purpose AND r.offset > c.offset;
 
 -- Was anybody written to more often than allowed?
--- Most releases within any 16 hours, the window of the packaged policy's cap (in milliseconds here, less one):
--- compare with its `most`.
+-- Most releases of marketing mail within any 16 hours, the window of the packaged policy's cap (in milliseconds
+-- here, less one): compare with its `most`, and ask once for each cap of yours, of its purposes.
 SELECT most AS most_in_window, count() AS recipients
 FROM
 (
@@ -42,24 +46,31 @@ FROM
                 RANGE BETWEEN 57599999 PRECEDING AND CURRENT ROW
             ) AS in_window
         FROM release
-        WHERE outcome = 'released'
+        WHERE outcome = 'released' AND decision_id IN (SELECT decision_id FROM decision WHERE purpose = 'mail')
     )
     GROUP BY recipient_id
 )
 GROUP BY most
 ORDER BY most DESC;
 
--- Does a recipient's own hour do better than the prior's?
--- Opened: the latest known open of the recipient came after the release.
-SELECT d.tier, uniqExact(r.decision_id) AS released,
-    uniqExactIf(r.decision_id, p.last_open_at > r.at) AS opened_since,
-    round(100 * opened_since / released, 1) AS percent
-FROM release AS r
-INNER JOIN decision AS d ON d.decision_id = r.decision_id
-LEFT JOIN profile_snapshot AS p ON p.recipient_id = r.recipient_id
-WHERE r.outcome = 'released'
-GROUP BY d.tier
-ORDER BY released DESC;
+-- What does a campaign do, by arm?
+-- Each recipient counts once, from the first time at which the message would have gone: then it was scheduled,
+-- outranked or held out. Begin at the experiment's first day; who wants no profile is left out, since what they buy is not
+-- kept. The model against control says what the hour does, both against hold_out what the message does.
+SELECT a.arm, count() AS recipients, countIf(p.last_purchase_at > a.since) AS bought_since,
+    round(100 * bought_since / recipients, 1) AS percent
+FROM
+(
+    SELECT recipient_id, arm, min(at) AS since
+    FROM decision
+    WHERE campaign = 'browse_abandonment' AND arm != 'global_hold_out'
+        AND (outcome = 'scheduled' OR reason IN ('hold_out', 'outranked'))
+    GROUP BY recipient_id, arm
+) AS a
+INNER JOIN profile_snapshot AS p ON p.recipient_id = a.recipient_id
+WHERE p.consent_profiling = 'granted'
+GROUP BY a.arm
+ORDER BY a.arm;
 
 -- How many messages bounce, by lane?
 SELECT lane, uniqExactIf(dispatch_id, kind = 'delivered') AS delivered,

@@ -198,7 +198,7 @@ class _Causes:
         self._taken = taken
 
     def of(self, position: int) -> dict[str, Any]:
-        """See `models.decide.Causes`."""
+        """See `models.inputs.Causes`."""
         taken = self._taken
         return {
             "topic": topics.SOURCES[taken.topic[position]].name,

@@ -76,6 +76,7 @@ def machine_form(trial: Trial) -> dict[str, Any]:
         },
         "outranks": dict(trial.outranks),
         "days": {show.iso(day): count for day, count in sorted(trial.days.items())},
+        "first": [{"recipient_id": who, "due_at": show.iso(at)} for who, at in trial.first],
         "hours": {str(hour): trial.hours[hour] for hour in range(24)},
     }
 
@@ -90,7 +91,7 @@ def tell(console: Console, trial: Trial) -> None:
     messages = show.many(trial.reached.total(), "message")
     console.print(
         f"It would have been set off {trial.decisions:,} times, and sent {messages} to "
-        f"{show.many(len(trial.reached), 'recipient')} ({dry_run.share_reached(trial):.1%})."
+        f"{show.many(len(trial.reached), 'recipient')} ({dry_run.share_reached(trial):.1%} of the times)."
     )
     _held_back(console, trial)
     if trial.outranks:
@@ -98,7 +99,7 @@ def tell(console: Console, trial: Trial) -> None:
         console.print(f"\nIt would have outranked: {lost}.")
     if trial.reached:
         _when(console, trial)
-        first = ", ".join(f"{show.printable(who)} ({show.moment(at)})" for who, at in trial.examples[:3])
+        first = ", ".join(f"{show.printable(who)} ({show.moment(at)})" for who, at in trial.first[:3])
         console.print(f"\nThe first: {first}")
 
 

@@ -122,7 +122,7 @@ def change_line(record: Record) -> str:
     if kind_of(body) == "transition":
         what = f"{'entered' if body['entered'] else 'left'} {body['segment']}"
     elif body["state"] == "suppressed":
-        what = f"suppressed for ever: {body['reason']}"
+        what = f"suppressed: {body['reason']}"
     else:
         what = f"{body['purpose']} {body['state']} (version {body['version']})"
     return f"{at}  {what}, by {cause_line(body['cause'])}"
@@ -193,7 +193,7 @@ def need_line(body: Record) -> str:
     if body["would_be_due_at"] is None or not needed:
         return ""
     would_be = show.moment(body["would_be_due_at"])
-    return f"would have been sent at {would_be} had there been {' and '.join(needed)}"
+    return f"would have been sent at {would_be}; needed: {', '.join(needed)}"
 
 
 def hour_line(body: Record) -> str:
@@ -203,6 +203,10 @@ def hour_line(body: Record) -> str:
         "prior": "drawn from everybody's hours, since little is known of the recipient",
         "unprofiled": "drawn from everybody's hours, since the recipient did not consent to a profile",
     }.get(body["tier"], str(body["tier"]))
+    if body["arm"] == "control":
+        by = "drawn from everybody's hours, for comparison"
+    elif body["regret"] is None and body["worth"] is not None:
+        by = "as soon as the gates let it"
     line = f"{show.moment(body['due_at'])}, {by}: score {figure(body['score'])}"
     line += f", propensity {figure(body['propensity'])}"
     if body["runner_up_at"] is not None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from models.features import FEATURES
-from schemas.policy import Policy
+from schemas.policy import Contact, Policy
 from schemas.settings import Settings
 from streams import worker
 from streams.cli import show
@@ -65,7 +65,22 @@ def _print(policy: Policy, place: Path) -> None:
         campaigns.add_row(campaign.name, *figures, f"{kind} {name}", audience, campaign.template)
     console.print(segments)
     console.print(campaigns)
+    _print_contact(policy.contact)
     console.print(f"Nothing is wrong with {place}, policy {policy.digest}.", highlight=False, soft_wrap=True)
+
+
+def _print_contact(contact: Contact) -> None:
+    caps = "; ".join(f"{cap} ({', '.join(cap.purposes)})" for cap in contact.cap) or "none"
+    quiet = "; ".join(f"{place} {hours}" for place, hours in contact.quiet.items()) or "none"
+    needs = ", ".join(f"{name} {rule.consent}" for name, rule in contact.purpose.items())
+    held = f"{contact.hold_out:.1%} held out of all campaigns"
+    for name, told in (
+        ("caps", caps),
+        ("quiet", quiet),
+        ("consent", f"{needs}, profiling {contact.profiling}"),
+    ):
+        show.field(show.console(), name, told)
+    show.field(show.console(), "hold-out", held)
 
 
 def register(main: typer.Typer) -> None:

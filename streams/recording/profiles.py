@@ -17,6 +17,7 @@ from schemas.profile import (
     MAX_SEGMENTS,
     PURPOSES,
     SATURATED,
+    SECOND_MS,
     Consent,
     Slot,
     Suppression,
@@ -80,7 +81,7 @@ def _columns(rows: np.ndarray, segments: Mapping[int, str]) -> Columns:
         "first_event_at": _times(rows["first"]),
         "pending_sends": (rows["pending"]["state"] == Slot.PENDING).sum(1).tolist(),
         "released_sends": (rows["pending"]["state"] == Slot.RELEASED).sum(1).tolist(),
-        "last_sent_at": _times(rows["sent_at"].max(1)),
+        "last_sent_at": _times(rows["sent_at"].max(1).astype(np.int64) * SECOND_MS),
     }
     for name in ("zone", "locale", "provider", "place"):
         columns[name] = np.char.decode(rows[name], "utf-8", "replace").tolist()

@@ -123,8 +123,7 @@ def _delivery(work: Work, recipient: Recipient, event: Event) -> None:
     suppression = suppression_of(event)
     if suppression == Suppression.NONE:
         return
-    worse = suppression == Suppression.BOUNCED and recipient.suppressed != Suppression.BOUNCED
-    if not recipient.suppressed or worse:
+    if not recipient.suppressed or suppression < recipient.suppressed:
         recipient.suppressed = suppression
         work.audit(
             event.recipient_id,
@@ -215,8 +214,8 @@ def evaluate(work: Work, recipient_id: str, recipient: Recipient, cause: dict[st
     return transitions
 
 
-def pass_time(work: Work, recipient_id: str, recipient: Recipient, due_at: int) -> None:
-    """Section 2, step 3, once an evaluation time `due_at` has passed."""
+def pass_time(work: Work, recipient_id: str, recipient: Recipient, due_at: int, *, ask: bool) -> None:
+    """Section 2, step 4, once an evaluation time `due_at` has passed; without `ask` no campaign is asked."""
     body: dict[str, Any] = {
         "topic": None,
         "partition": None,
@@ -230,7 +229,7 @@ def pass_time(work: Work, recipient_id: str, recipient: Recipient, due_at: int) 
         for campaign in work.policy.campaigns
         if (condition := _named(campaign.trigger.enter, campaign.trigger.leave, transitions)) is not None
     ]
-    decide(work, recipient_id, recipient, asking)
+    decide(work, recipient_id, recipient, asking if ask else [])
 
 
 def _named(enter: str | None, leave: str | None, transitions: list[Transition]) -> str | None:

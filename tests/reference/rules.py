@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from schemas.policy import Policy
+from schemas.profile import HOUR_MS
 from schemas.reasons import DeadLetterReason
 from tests.reference import effects, records, timing
 from tests.reference.clock import hour_of
@@ -91,8 +92,10 @@ class Reference:
         if forgotten:
             recipient.forget()
         due_at = timing.latest_evaluation(recipient, cut.before, cut.now)
+        if due_at is None and forgotten:
+            due_at = hour_of(cut.now) * HOUR_MS
         if due_at is not None:
-            effects.pass_time(work, recipient_id, recipient, due_at)
+            effects.pass_time(work, recipient_id, recipient, due_at, ask=not forgotten)
         same = recipient.slots == stood.slots and recipient.segments == stood.segments and not forgotten
         if only_due and same:
             recipients[recipient_id] = stood

@@ -117,7 +117,8 @@ def _moved(work: Work, recipient: Recipient, campaign: Campaign) -> tuple[Reason
 
 
 def _release(work: Work, recipient_id: str, recipient: Recipient, index: int, slot: Slot) -> None:
-    recipient.remember_sent(work.cut.now, slot.campaign)
+    if any(work.campaign(slot.campaign).purpose in cap.purposes for cap in work.policy.contact.cap):
+        recipient.remember_sent(work.cut.now, slot.campaign, _goes(work, recipient, slot.campaign))
     slot.released = True
     slot.lane = recipient.provider or NO_PROVIDER
     campaign = work.campaign(slot.campaign)
@@ -140,6 +141,17 @@ def _release(work: Work, recipient_id: str, recipient: Recipient, index: int, sl
     _audit_release(work, recipient_id, slot, outcome="released", reason=Reason.RELEASED)
     if work.cut.history:
         recipient.slots[index] = None
+
+
+def _goes(work: Work, recipient: Recipient, campaign: int) -> int:
+    """Which of a full list of sends makes room."""
+    counted = {purpose for cap in work.policy.contact.cap for purpose in cap.purposes}
+    purposes = [work.campaign(number).purpose for _, number in recipient.sent]
+    for index, purpose in enumerate(purposes):
+        if purpose not in counted:
+            return index
+    purposes.append(work.campaign(campaign).purpose)
+    return purposes.index(max(purposes, key=purposes.count))
 
 
 def withhold(work: Work, recipient_id: str, recipient: Recipient, index: int, reason: Reason) -> None:

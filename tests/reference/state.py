@@ -83,9 +83,11 @@ class Recipient:
         self.hourly, self.daily, self.revenue, self.last = {}, {}, {}, {}
         self.active = [0] * WEEK_HOURS
 
-    def remember_sent(self, now: int, campaign: int) -> None:
-        """Section 2: the second of `now`, rounded up, and the campaign are appended, the oldest drops out."""
-        self.sent = [*self.sent, (-(-now // 1000), campaign)][-SENT_SLOTS:]
+    def remember_sent(self, now: int, campaign: int, goes: int) -> None:
+        """Section 2: the second of `now`, rounded up, and the campaign are appended; of 12, one goes."""
+        if len(self.sent) == SENT_SLOTS:
+            self.sent.pop(goes)
+        self.sent = [*self.sent, (-(-now // 1000), campaign)]
 
     def remember_event(self, event_hash: int) -> None:
         """Section 1: the last 12 hashes of accepted events."""

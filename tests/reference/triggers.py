@@ -63,14 +63,17 @@ def decide(work: Work, recipient_id: str, recipient: Recipient, asking: list[tup
         rivals = sorted((c for c in asking if c[0].purpose == purpose), key=lambda c: c[0].number)
         answers = [_answer(work, recipient_id, recipient, *each) for each in rivals]
         running = [answer for answer in answers if answer.reason is None]
-        if running:
-            winner = max(running, key=lambda answer: answer.worth)
-            for answer in running:
-                if answer is not winner:
-                    answer.reason, answer.outranked_by = Reason.OUTRANKED, winner.campaign.name
+        winner = None
+        for answer in sorted(running, key=lambda answer: -answer.worth):
+            if winner is not None:
+                answer.reason, answer.outranked_by = Reason.OUTRANKED, winner.campaign.name
+            elif answer.arm in ("hold_out", "global_hold_out"):
+                answer.reason = Reason.HOLD_OUT
+            else:
+                winner = answer
         for answer in answers:
             _settled(work, recipient_id, recipient, answer)
-        if running:
+        if winner is not None:
             _schedule(work, recipient_id, recipient, winner)
 
 
@@ -78,7 +81,7 @@ def _settled(work: Work, recipient_id: str, recipient: Recipient, answer: Answer
     campaign, choice = answer.campaign, answer.choice
     goes = answer.reason is None
     plans = goes and campaign.timing == "best_hour"
-    ran = answer.reason in (None, Reason.OUTRANKED)
+    ran = answer.reason in (None, Reason.OUTRANKED, Reason.HOLD_OUT)
     if answer.reason == Reason.HOLD_OUT:
         _rest(work, recipient, campaign)
     work.audit(
@@ -134,12 +137,11 @@ def _answer(work: Work, recipient_id: str, recipient: Recipient, campaign: Campa
     if not may_profile(work, recipient):
         choice = replace(choice, tier="unprofiled")
     scores = _scores(work.policy.send_time, recipient, zone, candidates, by_prior)
+    expected = max(_scores(work.policy.send_time, recipient, zone, allowed, not may_profile(work, recipient)))
     drops = campaign.when_capped == "drop" and _capped(work, recipient, campaign, choice.chosen.due_at)
     reason = _first_gate(work, recipient, campaign) or empty
     if reason is None and drops:
         reason = Reason.FREQUENCY_CAP
-    if reason is None and arm in ("hold_out", "global_hold_out"):
-        reason = Reason.HOLD_OUT
     return Answer(
         campaign=campaign,
         cause=cause,
@@ -147,7 +149,7 @@ def _answer(work: Work, recipient_id: str, recipient: Recipient, campaign: Campa
         arm=arm,
         reason=reason,
         choice=choice,
-        worth=campaign.priority * (campaign.value * choice.score),
+        worth=campaign.priority * (campaign.value * expected),
         best=candidates[scores.index(max(scores))],
         regret=max(scores) - max(choice.score, choice.runner_up_score or 0.0),
     )

@@ -80,7 +80,12 @@ def test_the_packaged_policy_has_no_problem(folder: Path) -> None:
             '"Mars/X"',
             ":2:17: default_zone: 'Mars/X' is no IANA time zone",
         ),
-        ("contact.toml", "default = {", "Germany = {", ":27:1: quiet.Germany: "),
+        (
+            "contact.toml",
+            "default = {",
+            "Germany = {",
+            ":27:1: quiet.Germany: 'Germany' is no place; write a country (DE)",
+        ),
         (
             "contact.toml",
             '"not_needed"',
@@ -92,6 +97,20 @@ def test_the_packaged_policy_has_no_problem(folder: Path) -> None:
             "[[cap]]",
             '[[cap]]\nmost = 2\nwindow = "16 h"\n\n[[cap]]',
             ":20:3: cap: the cap of 2 in 16 h is never reached: that of 1 in 16 h holds before it",
+        ),
+        ("contact.toml", "[[cap]]", "[cap]", ":20:2: cap: write [[cap]], a table for each"),
+        ("contact.toml", '["mail"]', '"mail"', ':20:3: cap.0.purposes: write a list: purposes = ["…"]'),
+        (
+            "contact.toml",
+            "hold_out = 0.0",
+            'quiet_from = "21:00"',
+            ":8:1: quiet_from: write [quiet] default = {",
+        ),
+        (
+            "contact.toml",
+            'purposes = ["mail"]\nmost = 1',
+            'purposes = ["mail", "transactional"]\nmost = 7',
+            "than a row remembers: 6 is the most where caps count 2 purposes",
         ),
         (
             "contact.toml",

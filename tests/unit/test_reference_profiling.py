@@ -6,7 +6,6 @@ from schemas.policy import Contact
 from schemas.profile import Consent
 from tests.reference.state import Recipient
 from tests.reference.world import (
-    DAY,
     HOUR,
     MINUTE,
     NOW,
@@ -75,8 +74,16 @@ def test_mail_to_whom_wants_no_profile_goes_at_an_hour_of_the_prior_and_says_so(
 def test_a_profile_that_a_stricter_policy_finds_is_forgotten_when_the_row_is_next_due(world: World) -> None:
     world.ann.first, world.ann.last = NOW - HOUR, {"view": NOW - HOUR}
     world.ann.hourly = {("view", (NOW - HOUR) // HOUR): 3}
-    world.cut(NOW + DAY)
+    world.ann.segments = {0}
+    result = world.cut(NOW + MINUTE, consent("granted", 9, purpose="tracking"))
     assert is_empty(world.ann)
+    [left] = bodies(result, "transition")
+    assert (left["segment"], left["entered"], left["cause"]["due_at"]) == (
+        "viewers",
+        False,
+        NOW // HOUR * HOUR,
+    )
+    assert bodies(result, "decision") == [], "that is no behaviour, and sets no campaign off"
 
 
 def test_without_opt_in_a_profile_is_kept_until_it_is_withdrawn() -> None:

@@ -84,7 +84,7 @@ def test_packed_rings_and_lists_stand_where_the_layout_says() -> None:
 def test_only_the_latest_twelve_releases_and_hashes_are_kept() -> None:
     recipient = Recipient(hour=0)
     for n in range(1, 15):
-        recipient.remember_sent(n * 1000 - 999, n)
+        recipient.remember_sent(n * 1000 - 999, n, goes=0)
         recipient.remember_event(n)
     assert recipient.sent == [(n, n) for n in range(3, 15)]
     assert recipient.recent == list(range(3, 15))

@@ -21,7 +21,7 @@ ALTER TABLE {stored}.decision ADD COLUMN IF NOT EXISTS
     AFTER `outranked_by`;
 
 ALTER TABLE {stored}.decision ADD COLUMN IF NOT EXISTS
-    `regret` Nullable(Float64) COMMENT 'Score that the gates cost: the best hour\'s less the best allowed one\'s; NULL if not scheduled for its best hour.'
+    `regret` Nullable(Float64) COMMENT 'Score that the gates cost: the best hour\'s less that of the best hour they left; 0 if they left the best. NULL if withheld, or sent at once. To be compared within a tier.'
     AFTER `best_at`;
 
 ALTER TABLE {stored}.decision ADD COLUMN IF NOT EXISTS
@@ -73,7 +73,7 @@ CREATE OR REPLACE VIEW {views}.decision
     `worth` Nullable(Float64) COMMENT 'Priority times expected value, by which campaigns that ask at one moment compete; NULL where a gate held it back.',
     `outranked_by` LowCardinality(Nullable(String)) COMMENT 'Campaign that went instead, if outranked.',
     `best_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'Best hour of all, if the gates did not leave it.',
-    `regret` Nullable(Float64) COMMENT 'Score that the gates cost: the best hour\'s less the best allowed one\'s; NULL if not scheduled for its best hour.',
+    `regret` Nullable(Float64) COMMENT 'Score that the gates cost: the best hour\'s less that of the best hour they left; 0 if they left the best. NULL if withheld, or sent at once. To be compared within a tier.',
     `would_be_due_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'If withheld: when it would have been due, had every gate that failed let it pass.',
     `topic` LowCardinality(String) COMMENT 'Kafka topic of the record.',
     `partition` Int32 COMMENT 'Its partition there.',
