@@ -94,6 +94,7 @@ def decide(
     asked = triggers.triggers(found, events, stale_profiles, rules.campaigns, rules.segments)
     profile.add(lives.rows, events, added)
     lives.end(rows)
+    members = rows["segments"].copy()
     _transitions(rows, found, events, causes, passed, rules.segments, now, out)
 
     rounds = Rounds(
@@ -101,7 +102,7 @@ def decide(
     )
     stale, unknown = rounds.run()
 
-    changed[found.row[(found.holds != found.held).any(1)]] = True
+    changed |= (rows["segments"] != members).any(1)
     changed |= of_records | ~known
     unchanged = ~changed[only_due]
     opaque(rows)[only_due[unchanged]] = opaque(stored)[unchanged]
@@ -191,3 +192,5 @@ def _transitions(
             rows["entered"][row, segment.number] = now // MINUTE_MS if entered else 0
     last = np.flatnonzero(np.append(columns.starts(found.row)[1:], True)) if len(found.row) else found.row
     rows["segments"][found.row[last]] = segments.packed(found.holds[last])
+    gone = np.setdiff1d(np.arange(TIMED_SEGMENTS), segments.numbers)
+    rows["entered"][found.row[last][:, None], gone] = 0

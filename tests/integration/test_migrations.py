@@ -45,3 +45,23 @@ def test_a_cut_from_before_rows_were_counted_says_so(client: ClickHouse) -> None
         {"async_insert": 0},
     )
     assert client.execute("SELECT cut, rows FROM older.cut ORDER BY cut") == [(1, -1), (2, 7)]
+
+
+def test_a_decision_from_before_arms_is_of_the_model_and_its_gates_needed_nothing_known(
+    client: ClickHouse,
+) -> None:
+    migrate.migrate(client, "older", [each for each in migrate.migrations() if each.number < 11])
+    row = {
+        "recipient_id": "ann",
+        "at": datetime(2017, 2, 3, tzinfo=UTC),
+        "written_at": datetime.now(UTC),
+        "gates.name": ["suppression", "cooldown"],
+        "gates.passed": [True, False],
+        "gates.detail": ["none", "rests until 5"],
+    }
+    client.insert(
+        "older_stored.decision", tuple(row), [[value] for value in row.values()], {"async_insert": 0}
+    )
+    assert migrate.migrate(client, "older") == ["0011_arms_and_needs"]
+    told = client.execute("SELECT gates.name, gates.needed, arm, worth, would_be_due_at FROM older.decision")
+    assert told == [(["suppression", "cooldown"], ["", ""], "model", None, None)]

@@ -120,6 +120,8 @@ OTHER_POLICIES = [
     _contact(profiling="opt_out", quiet=QUIET),
     _contact(cap=[{"most": 1, "window": "20 h", "purposes": ["transactional", "mail"]}], quiet=QUIET),
     _contact(cap=[], hold_out=0.0, quiet=QUIET),
+    _with(campaigns=()),
+    _with(segments=(), campaigns=POLICY.campaigns[4:]),
 ]
 
 

@@ -189,6 +189,9 @@ def evaluate(work: Work, recipient_id: str, recipient: Recipient, cause: dict[st
     """Evaluate all segments at `now`; note and return the changes, by segment number."""
     now = work.cut.now
     holds = holding(work.policy, recipient, now)
+    defined = {segment.number for segment in work.policy.segments}
+    recipient.segments &= defined
+    recipient.entered = {n: minute for n, minute in recipient.entered.items() if n in defined}
     transitions = []
     for segment in sorted(work.policy.segments, key=lambda s: s.number):
         number = segment.number
