@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from schemas import topics
+from schemas.profile import ROW_VERSION
 from streams.engine.kafka import Client
 from tests.support import faults, next_version, oracle, pipeline
 from tests.support import stack as stacks
@@ -98,5 +99,6 @@ def test_a_partition_that_comes_back_to_the_version_before_ends_its_worker(case:
     assert faults.await_end(stack, older) == EX_SOFTWARE
     log = stack.log(older)
     assert "NewerRow" in log
-    assert "a row has version 2, this program knows 1; deploy the newer program" in log
+    known = f"this program knows {ROW_VERSION}"
+    assert f"a row has version {ROW_VERSION + 1}, {known}; deploy the newer program" in log
     assert sorted(_stored(stack)) == before, "it has written nothing"

@@ -151,7 +151,10 @@ def test_a_question_of_the_dictionary_is_answered(landed: tuple[Stack, Warehouse
     elif number == 3:
         assert 1 <= found[0]["most_in_window"] <= load_policy(stack.settings).contact.cap[0].most
     elif number == 4:
-        assert sum(row["released"] for row in found) == released
+        assert [row["arm"] for row in found] == ["model"]
+        reached = "campaign = 'browse_abandonment' AND (outcome = 'scheduled' OR reason = 'outranked')"
+        [people] = _one(house, f"SELECT uniqExact(recipient_id) FROM decision WHERE {reached}")  # noqa: S608
+        assert 0 < found[0]["recipients"] <= people
     elif number == 5:
         assert [(row["delivered"], row["bounced"]) for row in found] == [(100, 100)]
     elif number == 6:
