@@ -45,7 +45,7 @@ class Campaigns:
             return np.array(values, kind)
 
         audiences = [EVERYONE if c.audience is None else segments.column(c.audience) for c in all_of]
-        purposes = [*PURPOSES, *(name for name in _PURPOSES if name not in PURPOSES)]
+        consents = [PURPOSES.index(c.purpose) if c.purpose in PURPOSES else len(PURPOSES) for c in all_of]
         return cls(
             all_of,
             column([c.number for c in all_of], np.int64),
@@ -55,7 +55,7 @@ class Campaigns:
             column([c.timing == "at_once" for c in all_of]),
             column([c.when_capped == "drop" for c in all_of]),
             column([rule.quiet_hours for rule in rules]),
-            column([min(purposes.index(c.purpose), len(PURPOSES)) for c in all_of], np.int64),
+            column(consents, np.int64),
             column([[contact.consented(rule, state) for state in Consent] for rule in rules]).reshape(-1, 3),
             column([[contact.suppresses(rule, why) for why in Suppression] for rule in rules]).reshape(-1, 4),
         )

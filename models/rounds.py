@@ -1,5 +1,6 @@
 """What is truly sequential in a cut: records that change rows, and triggers that meet them as they stand."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,18 +109,14 @@ class Rounds:
         weighed = deciding.weigh(
             self.rows, self._active[self._place[which]], self._asks.picked(which), self.rules, self.moment
         )
-        changing = np.flatnonzero(weighed.changes)
-        group = self._asks.group
+        changing = np.flatnonzero(weighed.changes).tolist()
         left: list[tuple[int, int]] = []
         settled: list[np.ndarray] = []
         base = 0
-        for (at, until, end), (begin, stop) in zip(asking, spans, strict=True):
-            hit = int(np.searchsorted(changing, base))
+        for (_, until, end), (begin, stop) in zip(asking, spans, strict=True):
+            hit = bisect_left(changing, base)
             if hit < len(changing) and changing[hit] < base + stop - begin:
-                which_group = group[begin + changing[hit] - base]
-                while first[at] < len(group) and group[first[at]] != which_group:
-                    at += 1
-                until = at + 1
+                until = bisect_right(first, begin + changing[hit] - base)  # behind the item of that trigger
             settled.append(np.arange(base, base + first[until] - begin))
             base += stop - begin
             if until < end:

@@ -347,10 +347,6 @@ class Policy(_Strict):
         """The rule of a campaign's purpose; the strictest for a stand-in's where there is none."""
         return self.contact.purpose.get(campaign.purpose) or PurposeRule(consent="opt_in")
 
-    def segment(self, name: str) -> Segment:
-        """The segment of this name."""
-        return next(segment for segment in self.segments if segment.name == name)
-
 
 class Lane(_Strict):
     """How fast messages may go to one mailbox provider, and over how many connections."""

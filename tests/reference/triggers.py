@@ -176,7 +176,7 @@ def _first_gate(work: Work, recipient: Recipient, campaign: Campaign) -> Reason 
     if not has_consent(work, recipient, campaign):
         return Reason.NO_CONSENT
     if campaign.audience is not None:
-        audience = work.policy.segment(campaign.audience)
+        [audience] = (each for each in work.policy.segments if each.name == campaign.audience)
         if audience.number not in recipient.segments:
             return Reason.NOT_IN_AUDIENCE
     if work.cut.now < recipient.cooldown.get(campaign.number, 0) * MINUTE_MS:

@@ -218,7 +218,7 @@ def test_time_passing_enters_a_segment_at_the_latest_evaluation_time(world: Worl
     due_at = at("2024-03-07T10:00")
     [transition] = bodies(result, "transition")
     assert (transition["segment"], transition["entered"]) == ("rested", True)
-    assert transition["definition"] == POLICY.segment("rested").definition
+    assert transition["definition"] == POLICY.segments[1].definition
     expected = {"topic": None, "partition": None, "offset": None, "event_id": None, "due_at": due_at}
     assert transition["cause"] == expected
     [decision] = bodies(result, "decision")
