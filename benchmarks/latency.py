@@ -6,6 +6,7 @@ appended a purchase to that at which a consumer that reads committed has its dec
 command of a send that is due at once leaves in the same transaction.
 """
 
+import os
 import statistics
 import sys
 import time
@@ -86,6 +87,7 @@ def _at(
     seconds: float,
 ) -> Latency:
     """One run of a worker at a rate, after it has been told who everybody is."""
+    os.sync()  # or a run pays for what the one before it left to be written
     bench.create(topics.TOPICS)
     load(bench.client, known)
     ours = next(peer for peer in decide.PEERS if peer.name == decide.OURS)

@@ -130,7 +130,7 @@ def _write_journal(bench: Bench, spec: Spec, names: Sequence[bytes], now: int) -
     figures = {"decided": 0, "withheld": 0, "released": 0, "dropped": 0, "pending": 0}
     entries = []
     for partition, count in enumerate(counts.tolist()):
-        entry = Entry(partition, 1, now, 0, spec.handler.policy, figures=figures, rows=count)
+        entry = Entry(partition, 1, now, 0, spec.handler.policy(Control()), figures=figures, rows=count)
         entries.append(Record(topics.JOURNAL.name, partition, b"", entry.encode(topics.JOURNAL.name)))
     load(bench.client, entries)
 

@@ -4,6 +4,7 @@ That is 128 bytes. Of the counters, six count events by kind, and eight by the p
 each.
 """
 
+from collections.abc import Sequence
 from typing import Final, cast
 
 import numpy as np
@@ -24,8 +25,6 @@ _FIGURES: Final = ("decided", "withheld", "released", "dropped")
 
 class Counting:
     """A `streams.engine.cut.Handler`."""
-
-    policy = "bench"
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
@@ -64,7 +63,11 @@ class Counting:
             figures=figures,
         )
 
-    def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:
+    def policy(self, control: Control) -> str:
+        """None decides."""
+        return "bench"
+
+    def due_at(self, keys: Sequence[bytes], rows: np.ndarray, after: int, control: Control) -> np.ndarray:
         """Nothing is ever due."""
         return np.full(len(rows), NEVER, np.int64)
 

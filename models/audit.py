@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas import ids
+from schemas import ids, topics
 from schemas.audit import DECISION, RELEASE, TRANSITION, Body, Gate
 from schemas.policy import Campaign
 from schemas.reasons import Reason
@@ -142,6 +142,13 @@ class Output:
 def due_cause(due_at: int) -> dict[str, Any]:
     """Cause of what the passage of time set off."""
     return {"topic": None, "partition": None, "offset": None, "event_id": None, "due_at": due_at}
+
+
+def control_cause(version: int) -> dict[str, Any]:
+    """Cause of what a change of control set off: the one that led to a version."""
+    topic, offset = topics.CONTROL.name, version - 1
+    event_id = ids.event_id(topic, 0, offset)
+    return {"topic": topic, "partition": 0, "offset": offset, "event_id": event_id, "due_at": None}
 
 
 def decision_of(slot: Mapping[str, Any]) -> uuid.UUID:

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from models import columns, contact, profile, slots, triggers
+from models import columns, contact, profile, redefinition, slots, triggers
 from models.audit import Output
 from models.changes import state_of
 from models.inputs import Behaviour, Causes, Moment, Other, Rules
@@ -17,7 +17,7 @@ from models.triggers import BEFORE_RECORDS, States
 from schemas import topics
 from schemas.layouts import opaque, picked
 from schemas.policy import Policy
-from schemas.profile import HOUR_MS, MINUTE_MS, PURPOSES, TIMED_SEGMENTS
+from schemas.profile import HOUR_MS, PURPOSES
 
 _PROFILING: Final = PURPOSES.index("profiling")
 
@@ -90,12 +90,17 @@ def decide(
     added = profile.additions(lives.rows, events, now)
     passed = profile.last_evaluation(rows, before, now) * known
     passed = np.where(stale_profiles & (passed == 0), now // HOUR_MS * HOUR_MS, passed)
+    stale = known & (rows["segments_version"] != rules.version)
+    passed = np.where(stale & (passed == 0), now, passed)
     found = triggers.states(lives, np.flatnonzero(passed), events, added, rules.segments, now)
+    redefinition.sweep(rows, stale, found, rules.segments, rules.applied, out)
+    rows["segments_version"] = rules.version
+    changed |= stale
     asked = triggers.triggers(found, events, stale_profiles, rules.campaigns, rules.segments)
     profile.add(lives.rows, events, added)
     lives.end(rows)
     members = rows["segments"].copy()
-    _transitions(rows, found, events, causes, passed, rules.segments, now, out)
+    _transitions(rows, found, events, causes, passed, rules.segments, out)
 
     rounds = Rounds(
         names, rows, events, added, others, lives, found, asked, causes, passed, rules, moment, out
@@ -179,7 +184,6 @@ def _transitions(
     causes: Causes,
     passed: np.ndarray,
     segments: Segments,
-    now: int,
     out: Output,
 ) -> None:
     """Write down every membership change and store the last state in owned rows."""
@@ -188,9 +192,5 @@ def _transitions(
     for at, which, row, entered in zip(*(each.tolist() for each in changes), strict=True):
         segment, cause = segments.definitions[which], found.cause(at, causes, passed)
         out.transition(row, segment.name, entered, cause, segment.definition)
-        if segment.number < TIMED_SEGMENTS:
-            rows["entered"][row, segment.number] = now // MINUTE_MS if entered else 0
     last = np.flatnonzero(np.append(columns.starts(found.row)[1:], True)) if len(found.row) else found.row
     rows["segments"][found.row[last]] = segments.packed(found.holds[last])
-    gone = np.setdiff1d(np.arange(TIMED_SEGMENTS), segments.numbers)
-    rows["entered"][found.row[last][:, None], gone] = 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.profile import DAYS, HOUR_MS, HOURS, KINDS
 
-_PLURALS: Final = {
+PLURALS: Final = {
     "views": "view",
     "clicks": "click",
     "scrolls": "scroll",
@@ -41,7 +41,7 @@ class Feature:
 
 def _table() -> dict[str, Feature]:
     out = []
-    for plural, kind in _PLURALS.items():
+    for plural, kind in PLURALS.items():
         number = KINDS.index(kind)
         for n in HOUR_WINDOWS:
             doc = (
@@ -71,6 +71,20 @@ def named_in(expressions: Iterable[str]) -> tuple[Feature, ...]:
     """The features that SQL expressions name, by name."""
     words = {word.lower() for text in expressions for word in _WORD.findall(text)}
     return tuple(FEATURES[name] for name in sorted(words & FEATURES.keys()))
+
+
+def in_clickhouse(feature: Feature, now: int) -> str:
+    """SQL of a feature as of `now` (UTC ms) over `profile_snapshot`, as `value` of `base` for rolled rows."""
+    if feature.source in ("last", "first"):
+        at = "first_event_at" if feature.source == "first" else f"last_{KINDS[feature.kind]}_at"
+        return f"({now} - toUnixTimestamp64Milli({at})) / {HOUR_MS}"
+    buckets, unit, length = (
+        (feature.hours, "hour", HOUR_MS) if feature.hours else (feature.days, "day", 24 * HOUR_MS)
+    )
+    what, _ = feature.name.rsplit("_", 1)
+    past = f"greatest({now // length} - intDiv(toUnixTimestamp64Milli(as_of), {length}), 0)"
+    ring = f"arraySlice({what}_by_{unit}, 1, greatest({buckets} - {past}, 0))"
+    return f"toFloat64(arraySum({ring}))"
 
 
 def base(rows: np.ndarray, feature: Feature, now: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from models.campaigns import Campaigns
 from models.hours import FullHours
 from models.segments import Segments
 from models.sendtime import HourOfWeekProfile, SendTimeModel
-from schemas.policy import Policy
+from schemas.policy import Applied, Policy, with_segments
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,30 @@ class Other:
 
 @dataclass(frozen=True)
 class Rules:
-    """The policy in force, compiled, and the send-time model."""
+    """The policy in force, compiled, and the send-time model.
+
+    `applied` are all segments ever put in force, in order: the last are, or, if there are none, the files'.
+    """
 
     policy: Policy
     segments: Segments
     campaigns: Campaigns
     model: SendTimeModel
+    applied: tuple[Applied, ...] = ()
+
+    @property
+    def version(self) -> int:
+        """Of the segments' definitions, as rows know them."""
+        return self.applied[-1].version if self.applied else 0
 
     @classmethod
-    def of(cls, policy: Policy) -> "Rules":
-        """Compile a policy. Raises PolicyError where an expression may not be used."""
+    def of(cls, policy: Policy, applied: tuple[Applied, ...] = ()) -> "Rules":
+        """Compile a policy. Raises PolicyError where segments do not go with it or may not be used."""
+        if applied:
+            policy = with_segments(policy, applied[-1].segments)
         segments = Segments.compile(policy.segments)
         campaigns = Campaigns.compile(policy, segments)
-        return cls(policy, segments, campaigns, HourOfWeekProfile(policy.send_time))
+        return cls(policy, segments, campaigns, HourOfWeekProfile(policy.send_time), applied)
 
 
 class Causes(Protocol):

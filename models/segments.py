@@ -12,6 +12,12 @@ from models.features import Feature
 from schemas.policy import PolicyError, Segment
 
 
+def bit(words: np.ndarray, number: int | np.ndarray) -> np.ndarray:
+    """Membership bits (n, 2) u8 of a number as bool (n,), or of s numbers as bool (n, s)."""
+    word, place = number // 64, np.uint64(number % 64)
+    return np.asarray((words[:, word] >> place) & np.uint64(1), np.bool_)
+
+
 @dataclass(frozen=True)
 class Segments:
     """The segment definitions in force."""
@@ -60,8 +66,7 @@ class Segments:
 
     def members(self, words: np.ndarray) -> np.ndarray:
         """Membership bits of rows (n, 2) u8 as bool (n, s)."""
-        word, bit = self.numbers // 64, (self.numbers % 64).astype(np.uint64)
-        return np.asarray((words[:, word] >> bit) & np.uint64(1), np.bool_)
+        return bit(words, self.numbers)
 
     def packed(self, members: np.ndarray) -> np.ndarray:
         """Bool (n, s) as membership bits (n, 2) u8. Bits of segments no longer defined become 0."""

@@ -52,6 +52,14 @@ class Segment(_Strict):
         return hashlib.sha256(f"{self.number}/{self.name}/{self.where}".encode()).hexdigest()[:12]
 
 
+@dataclass(frozen=True)
+class Applied:
+    """All segments as they were put in force, and since which version of control; 0: since ever."""
+
+    version: int
+    segments: tuple[Segment, ...]
+
+
 class Trigger(_Strict):
     """What makes a campaign ask: entering or leaving a segment, or an event of a kind."""
 
@@ -346,6 +354,16 @@ class Policy(_Strict):
     def rule(self, campaign: Campaign) -> PurposeRule:
         """The rule of a campaign's purpose; the strictest for a stand-in's where there is none."""
         return self.contact.purpose.get(campaign.purpose) or PurposeRule(consent="opt_in")
+
+
+def with_segments(policy: Policy, segments: tuple[Segment, ...]) -> Policy:
+    """The policy with other segments. Raises PolicyError where its campaigns do not go with them."""
+    found = faults(segments, policy.campaigns, policy.contact)
+    if found:
+        raise PolicyError("\n".join(f"{fault.of.name}: {fault.text}" for fault in found))
+    return Policy(
+        segments=segments, campaigns=policy.campaigns, contact=policy.contact, send_time=policy.send_time
+    )
 
 
 class Lane(_Strict):

@@ -12,7 +12,7 @@ import numpy as np
 from schemas.layouts import Layouts
 from schemas.layouts import NewerRow as NewerRow
 
-ROW_VERSION: Final = 2
+ROW_VERSION: Final = 3
 MAX_ROW_BYTES: Final = 2048
 
 # Kinds of behaviour, in the order of the row's columns; never reordered, new kinds go to the end.
@@ -26,7 +26,7 @@ WEEK_HOURS: Final = 168
 WEIGHT_ONE: Final = 256
 COUNTER_MAX: Final = 255
 MAX_SEGMENTS: Final = 128
-TIMED_SEGMENTS: Final = 8
+_TIMED_SEGMENTS: Final = 8
 MAX_CAMPAIGNS: Final = 64
 PENDING_SLOTS: Final = 8
 SENT_SLOTS: Final = 12
@@ -98,7 +98,7 @@ _ROW_1: Final = np.dtype(
         (
             "entered",
             "<u4",
-            (TIMED_SEGMENTS,),
+            (_TIMED_SEGMENTS,),
         ),  # of the first segments: minutes since 1970 at entry, 0 outside
         ("cooldown", "<u4", (MAX_CAMPAIGNS,)),  # minutes since 1970 until which a campaign rests, rounded up
         ("sent_at", "<i8", (6,)),  # latest releases, UTC ms, newest last
@@ -109,17 +109,22 @@ _ROW_1: Final = np.dtype(
 )
 
 
-def _with(layout: np.dtype, **changed: tuple[Any, ...]) -> np.dtype:
-    """The layout with fields of another type."""
-    return np.dtype(
-        [(name, *changed[name]) if name in changed else (name, *rest) for name, *rest in layout.descr]
-    )
+def _with(layout: np.dtype, **changed: tuple[Any, ...] | None) -> np.dtype:
+    """The layout with fields of another type, without some (None), and with new ones at its end."""
+    fields: dict[str, Any] = {name: rest for name, *rest in layout.descr}
+    fields |= changed
+    return np.dtype([(name, *of) for name, of in fields.items() if of is not None])
 
 
-ROW: Final = _with(
+_ROW_2: Final = _with(
     _ROW_1,
     sent_at=("<u4", (SENT_SLOTS,)),  # latest releases, UTC s, rounded up: a cap ends no earlier; newest last
     sent_campaign=("u1", (SENT_SLOTS,)),
+)
+ROW: Final = _with(
+    _ROW_2,
+    entered=None,
+    segments_version=("<u4",),  # of the definitions that `segments` was worked out with: `Applied.version`
 )
 if ROW.itemsize > MAX_ROW_BYTES:
     raise AssertionError(f"a row is {ROW.itemsize} bytes, more than {MAX_ROW_BYTES}")
@@ -132,8 +137,12 @@ def _more_sends(old: np.ndarray, new: np.ndarray) -> None:
     new["sent_campaign"][:, -kept:] = old["sent_campaign"]
 
 
+def _segments_of_files(_old: np.ndarray, _new: np.ndarray) -> None:
+    """Segments are those of the policy files: version 0."""
+
+
 # Every layout there was, and how a row of one becomes a row of the next; never changed, only added to.
-LAYOUTS: Final = Layouts("a row", (_ROW_1, ROW), (_more_sends,))
+LAYOUTS: Final = Layouts("a row", (_ROW_1, _ROW_2, ROW), (_more_sends, _segments_of_files))
 
 
 def seconds(at: Any) -> Any:

@@ -1,11 +1,12 @@
-"""Changing control: pauses and clock, written to `control.changes`; `streams.engine.control` reads it."""
+"""Changing control: pauses, clock and segments, in `control.changes`; `streams.engine.control` reads it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from schemas import codec, topics
+from schemas.policy import Segment
 from streams import reading
 from streams.engine.control import Clock, Control
 from streams.engine.cut import Out
@@ -17,7 +18,7 @@ class Change:
     """One change as it was made: the state that it led to, when (UTC ms), who, why."""
 
     state: Control
-    pause: "Pause | None"  # None: it set the clock
+    what: "Pause | Clock | tuple[Segment, ...]"
     at: int
     who: str
     why: str
@@ -45,6 +46,11 @@ def set_clock(client: Client, clock: Clock, who: str, why: str) -> int:
     return _write(client, clock_record(clock, who, why, _wall()))
 
 
+def set_segments(client: Client, segments: Sequence[Segment], who: str, why: str) -> int:
+    """Put definitions in force; returns the version of control. Raises as `set_paused`."""
+    return _write(client, segments_record(segments, who, why, _wall()))
+
+
 def pause_record(pause: Pause, who: str, why: str, at: int) -> bytes:
     """Wire format of a pause or its end, made at `at` UTC ms."""
     return _encoded(("opportune.Pause", vars(pause)), who, why, at)
@@ -61,6 +67,12 @@ def clock_record(clock: Clock, who: str, why: str, at: int) -> bytes:
         "plan_id": clock.plan_id,
     }
     return _encoded(("opportune.ClockSetting", setting), who, why, at)
+
+
+def segments_record(segments: Sequence[Segment], who: str, why: str, at: int) -> bytes:
+    """Wire format of segments put in force, made at `at` UTC ms."""
+    written = [segment.model_dump() for segment in segments]
+    return _encoded(("opportune.Segments", {"segments": written}), who, why, at)
 
 
 def history(client: Client) -> Iterator[Change]:
@@ -80,9 +92,13 @@ def change_of(before: Control, offset: int, value: bytes) -> Change:
     """Read a record of `control.changes` that follows a state. Raises as `codec.decode`."""
     fields = codec.decode(topics.CONTROL.name, value)
     at = codec.millis(fields["changed_at"])
-    setting = fields["change"]
-    pause = Pause(**setting) if "paused" in setting else None
-    return Change(before.after(offset, fields), pause, at, fields["changed_by"], fields["why"])
+    state, change = before.after(offset, fields), fields["change"]
+    what: Pause | Clock | tuple[Segment, ...]
+    if "paused" in change:
+        what = Pause(**change)
+    else:
+        what = state.segments[-1].segments if "segments" in change else state.clock
+    return Change(state, what, at, fields["changed_by"], fields["why"])
 
 
 def _encoded(change: tuple[str, dict[str, Any]], who: str, why: str, at: int) -> bytes:

@@ -1,7 +1,7 @@
 """A campaign tried on what has happened: the journal's cuts decided again, sealed, under another policy."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -95,7 +95,7 @@ def run(spec: Spec, policy: Policy, partitions: int, trial: Trial, done: Progres
     Cuts before the trial's time are decided too, for their rows. Nothing is produced and no group is joined.
     Raises `NotReplayable` where retention has taken the beginning.
     """
-    tried = replace(spec, handler=_Sealed(Decider(policy, partitions), policy.digest))
+    tried = replace(spec, handler=_Sealed(Decider(policy, partitions)))
     for partition in range(partitions):
         for cut, _, handled, _ in sealed.replay(tried, partition):
             done(1)
@@ -108,19 +108,30 @@ def run(spec: Spec, policy: Policy, partitions: int, trial: Trial, done: Progres
 
 @dataclass
 class _Sealed:
-    """DECIDE whose messages count as confirmed when they are released: no report of them will ever come."""
+    """DECIDE by the policy files alone, whatever segments were put in force then.
+
+    Its messages count as confirmed when they are released: no report of them will ever come.
+    """
 
     decider: Decider
-    policy: str
+
+    def policy(self, control: Control) -> str:
+        return self.decider.policy(_of_files(control))
 
     def handle(self, turn: Turn) -> list[Handled]:
-        return self.decider.handle([(replace(cut, history=True), table) for cut, table in turn])
+        return self.decider.handle(
+            [(replace(cut, history=True, control=_of_files(cut.control)), table) for cut, table in turn]
+        )
 
-    def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:
-        return self.decider.due_at(rows, after, control)
+    def due_at(self, keys: Sequence[bytes], rows: np.ndarray, after: int, control: Control) -> np.ndarray:
+        return self.decider.due_at(keys, rows, after, _of_files(control))
 
     def standing(self, rows: np.ndarray) -> dict[str, int]:
         return self.decider.standing(rows)
+
+
+def _of_files(control: Control) -> Control:
+    return replace(control, segments=())
 
 
 def _decisions(handled: Handled, campaign: str) -> Iterator[tuple[str, dict[str, Any]]]:

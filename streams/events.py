@@ -19,6 +19,8 @@ RECORD_REFUSED: Final = "record_refused"
 KAFKA_ERROR: Final = "kafka_error"
 SEND_FAILED: Final = "send_failed"
 PREPARING_FAILED: Final = "preparing_failed"
+SEGMENTS_IN_FORCE: Final = "segments_in_force"
+SEGMENTS_REFUSED: Final = "segments_refused"
 LANE_RESTS: Final = "lane_rests"
 REAL_RELAY: Final = "real_relay"
 FRAMEWORK: Final = "framework"
@@ -51,6 +53,7 @@ ALLOWED_KEYS: Final = frozenset(
         "web_port",
         "worker_id",
         "policy",
+        "control_version",
         "message",
         "generation",
     }

@@ -10,8 +10,10 @@ import structlog
 from schemas.settings import Settings
 from streams import cluster, events, logs, reading, warehouse
 from streams.engine.cut import Out
+from streams.engine.kafka import Client
 from streams.recording.figures import Figures
 from streams.recording.landing import Landing
+from streams.recording.names import ControlledNames, SegmentNames
 from streams.recording.recorder import Recorder
 from streams.worker import load_policy
 
@@ -31,8 +33,8 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_level)
     structlog.contextvars.bind_contextvars(role="record")
     client, house, figures = cluster.connect(settings), warehouse.connect(settings), Figures()
-    segments = segment_names(settings)
     cluster.create_topics(client, settings)
+    names = segment_names(client, settings)
     house.migrate()
     stopping: list[int] = []
 
@@ -44,7 +46,7 @@ def run(settings: Settings) -> None:
         signal.signal(number, stop)
 
     def make_landing(wait: Callable[[float], None]) -> Landing:
-        return Landing(house.connect, house.stored, segments, figures, wait)
+        return Landing(house.connect, house.stored, names, figures, wait)
 
     def produce(letters: Sequence[Out]) -> Any:
         return reading.produce(client, letters)
@@ -60,6 +62,6 @@ def run(settings: Settings) -> None:
     _log.info(events.WORKER_STOPPED)
 
 
-def segment_names(settings: Settings) -> dict[int, str]:
-    """Names of the policy's segments by their numbers. Raises PolicyError."""
-    return {segment.number: segment.name for segment in load_policy(settings).segments}
+def segment_names(client: Client, settings: Settings) -> SegmentNames:
+    """Names of segments by their numbers. Raises PolicyError or `KafkaUnavailable`."""
+    return ControlledNames(client, load_policy(settings).segments)

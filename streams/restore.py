@@ -1,7 +1,7 @@
 """The tables rebuilt from the topics, by the recorder's own rows and inserts."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from streams.recording.batch import Batch
 from streams.recording.figures import Figures
 from streams.recording.identity import topic_ids
 from streams.recording.landing import Landing
+from streams.recording.names import SegmentNames
 from streams.recording.recorder import GROUP, MOST_BYTES, MOST_RECORDS
 from streams.recording.rows import RECORDED, TABLES
 from streams.warehouse import Warehouse
@@ -55,9 +56,9 @@ class Restore:
         Kafka did not answer.
     """
 
-    def __init__(self, client: Client, house: Warehouse, segments: Mapping[int, str]) -> None:
+    def __init__(self, client: Client, house: Warehouse, names: SegmentNames) -> None:
         _refuse_members(client)
-        self._client, self._house, self._segments = client, house, segments
+        self._client, self._house, self._names = client, house, names
         self._consumer = client.reader()
         self.parts: Sequence[Part] = [
             part for topic in RECORDED for part in reading.parts(self._consumer, topic.name)
@@ -133,7 +134,7 @@ class Restore:
         return restored
 
     def _fill(self, on_records: OnRecords) -> Restored:
-        landing = Landing(self._house.connect, self._house.stored, self._segments, Figures(), _wait)
+        landing = Landing(self._house.connect, self._house.stored, self._names, Figures(), _wait)
         records = unrecorded = 0
         try:
             for part in self.parts:

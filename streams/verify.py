@@ -26,10 +26,11 @@ def differences(spec: Spec, partition: int) -> Iterator[str]:
     store: Store | None = None
     for cut, entry, handled, rows in sealed.replay(spec, partition):
         store = rows
-        if entry.policy != spec.handler.policy:
+        policy = spec.handler.policy(cut.control)
+        if entry.policy != policy:
             raise NotReplayable(
                 f"cut {cut.number} of partition {partition} was made under policy {entry.policy}, "
-                f"this is {spec.handler.policy}: set policy_dir to the one of then"
+                f"this is {policy}: set policy_dir to the one of then"
             )
         for topic in _WITNESSES:
             for out in handled.outputs:

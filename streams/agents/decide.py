@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
+import structlog
 
-from models import profile
+from models import profile, redefinition
 from models.audit import Output
 from models.decide import Decided
 from models.decide import decide as decide_cuts
@@ -14,14 +15,17 @@ from models.inputs import Behaviour, Moment, Other, Rules
 from schemas import codec, topics
 from schemas.audit import AuditWriter
 from schemas.layouts import opaque, picked
-from schemas.policy import Policy
+from schemas.policy import Applied, Policy, PolicyError
 from schemas.profile import Slot, empty
+from streams import events
 from streams.agents import intake, letters
 from streams.agents.intake import Taken
 from streams.engine.control import Control
 from streams.engine.cut import Cut, Handled, Out, Turn
 from streams.engine.journal import Tally
 from streams.engine.store import UNKNOWN, Store
+
+_log = structlog.get_logger()
 
 APP = "opportune-decide"
 
@@ -48,8 +52,13 @@ class Decider:
 
     def __init__(self, policy: Policy, partitions: int) -> None:
         self._partitions = partitions
+        self._files = policy
+        self._applied: tuple[Applied, ...] = ()  # as control says, which may be wrong
         self._rules = Rules.of(policy)
-        self.policy = policy.digest
+
+    def policy(self, control: Control) -> str:
+        """See `Handler.policy`."""
+        return self._rules_of(control).policy.digest
 
     def handle(self, turn: Turn) -> list[Handled]:
         """Handle the cuts of a turn together: their records and the rows that are due."""
@@ -82,7 +91,7 @@ class Decider:
             others,
             _Causes(taken),
             Moment(first.now, first.control.paused, first.history),
-            self._rules,
+            self._rules_of(first.control),
         )
         grown = _waiting(decided.rows) - waiting
         tallies, outputs = _tallies(taken, decided, parts), decided.output.parts(starts)
@@ -91,13 +100,47 @@ class Decider:
             for each in zip(parts, starts, outputs, tallies, strict=True)
         ]
 
-    def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:
-        """When each row is due next."""
-        return profile.next_due(rows, after, control.paused)
+    def due_at(self, keys: Sequence[bytes], rows: np.ndarray, after: int, control: Control) -> np.ndarray:
+        """When each row is due next; those that know other segments than are in force, by the sweep."""
+        due = profile.next_due(rows, after, control.paused)
+        stale = np.flatnonzero(rows["segments_version"] != self._rules_of(control).version)
+        swept_at = redefinition.reached_at([keys[i] for i in stale.tolist()], after)
+        due[stale] = np.minimum(due[stale], swept_at)
+        return due
 
     def standing(self, rows: np.ndarray) -> dict[str, int]:
         """How many sends wait in the rows."""
         return {"pending": int(_waiting(rows).sum())}
+
+    def _rules_of(self, control: Control) -> Rules:
+        """What is in force: the policy files, with the newest segments of control that go with them.
+
+        Raises PolicyError where none do.
+        """
+        if control.segments != self._applied:
+            self._rules, self._applied = self._newest(control.segments), control.segments
+            _log.info(
+                events.SEGMENTS_IN_FORCE,
+                control_version=self._rules.version,
+                policy=self._rules.policy.digest,
+            )
+        return self._rules
+
+    def _newest(self, applied: tuple[Applied, ...]) -> Rules:
+        if not applied:
+            return Rules.of(self._files)
+        refusals: list[PolicyError] = []
+        for count in range(len(applied), 0, -1):
+            try:
+                return Rules.of(self._files, applied[:count])
+            except PolicyError as error:
+                version = applied[count - 1].version
+                _log.error(events.SEGMENTS_REFUSED, control_version=version, error=str(error))
+                refusals.append(error)
+        raise PolicyError(
+            f"the segments in force do not go with the campaigns of these policy files: {refusals[0]}; put "
+            "segments in force that do, with `opportune segments apply`, or deploy the campaigns that did"
+        )
 
     def _part(
         self, taken: Taken, cut: Cut, table: Store, records: slice, row_of: np.ndarray, start: int

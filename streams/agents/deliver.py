@@ -56,7 +56,7 @@ class Deliverer:
     def __init__(self, policy: Policy, lanes: Lanes) -> None:
         self._rules, self._lanes = policy, lanes
         written = policy.model_dump_json() + lanes.model_dump_json()
-        self.policy = hashlib.sha256(written.encode()).hexdigest()[:12]
+        self._policy = hashlib.sha256(written.encode()).hexdigest()[:12]
 
     def handle(self, turn: Turn) -> list[Handled]:
         """Handle the cuts of a turn, one after the other: they are small."""
@@ -111,7 +111,11 @@ class Deliverer:
             effects=[*work.stops, *sorted(claimed, key=lambda claim: order[claim.dispatch_id])],
         )
 
-    def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:
+    def policy(self, control: Control) -> str:
+        """See `Handler.policy`: of the policy files and the lanes, whatever control says."""
+        return self._policy
+
+    def due_at(self, keys: Sequence[bytes], rows: np.ndarray, after: int, control: Control) -> np.ndarray:
         """When each row is due next."""
         return deliver.due_at(rows)
 

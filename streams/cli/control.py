@@ -1,4 +1,4 @@
-"""`opportune pause | resume | clock | control log`: what operators change while workers run."""
+"""`opportune pause | resume | clock | control`: what operators change while workers run."""
 
 import getpass
 import os
@@ -14,7 +14,7 @@ from schemas.settings import Settings
 from streams import cluster, worker
 from streams import control as changing
 from streams.cli import show
-from streams.control import Pause
+from streams.control import Change, Pause
 from streams.engine.control import Clock, Control, ControlReader
 
 _EFFECT: Final = (
@@ -32,7 +32,9 @@ clock_app = typer.Typer(
     help="What time it is for every role. Cuts never go back in time: set to an earlier time, they stand "
     "still until the clock has caught up with the last cut.",
 )
-control_app = typer.Typer(no_args_is_help=True, help="What operators have changed: pause and clock.")
+control_app = typer.Typer(
+    no_args_is_help=True, help="What operators have changed: pause, clock and segments."
+)
 
 
 def pause(why: Why, campaign: OfCampaign = None, lane: OfLane = None) -> None:
@@ -95,23 +97,24 @@ def show_clock() -> None:
 
 @control_app.command(name="show")
 def show_control() -> None:
-    """Show what is paused now, and the clock."""
+    """Show what is paused now, the clock, and since when which segments are in force."""
     reader = ControlReader(cluster.connect(Settings()))
     state = reader.poll()
     reader.close()
     held = ["everything"] if state.paused else []
     held += [f"campaign {name}" for name in sorted(state.paused_campaigns)]
     held += [f"lane {name}" for name in sorted(state.paused_lanes)]
-    _say(f"paused  {', '.join(held) or 'nothing'}")
-    _say(f"clock   {described(state.clock, _wall())} (control version {state.version})")
+    _say(f"paused    {', '.join(held) or 'nothing'}")
+    _say(f"clock     {described(state.clock, _wall())} (control version {state.version})")
+    _say(f"segments  {_segments(state)}")
 
 
 @control_app.command()
 def log() -> None:
-    """List every change of pause and clock, oldest first: version, when, who, what, why."""
+    """List every change of pause, clock and segments, oldest first: version, when, who, what, why."""
     table = show.table("version", "when", "who", "what", "why")
     for change in changing.history(cluster.connect(Settings())):
-        what = describe_change(change.state, change.pause, change.at)
+        what = describe_change(change)
         table.add_row(
             str(change.state.version),
             show.moment(change.at),
@@ -125,11 +128,22 @@ def log() -> None:
     show.console().print(table)
 
 
-def describe_change(state: Control, pause: Pause | None, at: int) -> str:
+def describe_change(change: Change) -> str:
     """Say in a few words what a change led to."""
-    if pause is not None:
-        return f"{'paused' if pause.paused else 'resumed'}: {scope(pause)}"
-    return f"clock {described(state.clock, at)}"
+    if isinstance(change.what, Pause):
+        return f"{'paused' if change.what.paused else 'resumed'}: {scope(change.what)}"
+    if isinstance(change.what, Clock):
+        return f"clock {described(change.what, change.at)}"
+    names = ", ".join(segment.name for segment in change.what)
+    return f"segments in force: {names or 'none'}"
+
+
+def _segments(state: Control) -> str:
+    if not state.segments:
+        return "those of the policy files"
+    names = ", ".join(segment.name for segment in state.segments[-1].segments)
+    since = state.segments[-1].version
+    return f"{names or 'none'} ({f'since control version {since}' if since else 'since ever'})"
 
 
 def described(clock: Clock, wall: int) -> str:

@@ -29,6 +29,7 @@ from streams.cli import (
     replay,
     report,
     schemas,
+    segments,
     stack,
     vault,
     verify,
@@ -56,6 +57,7 @@ for module in (
     dead_letters,
     control,
     policy,
+    segments,
     campaigns,
     schemas,
 ):

@@ -107,7 +107,8 @@ def restore_audit(
     """
     settings, console = Settings(), show.console()
     house = warehouse.connect(settings)
-    restore = Restore(cluster.connect(settings), house, record.segment_names(settings))
+    client = cluster.connect(settings)
+    restore = Restore(client, house, record.segment_names(client, settings))
     restore.refuse_loss()
     console.print(
         f"The databases {house.views} and {house.stored} of {house.address.host}:{house.address.port} are "

@@ -27,6 +27,7 @@ from streams.replay import workers
 from streams.replay.session import TimeHasPassed
 from streams.replay.workers import WorkerDied
 from streams.restore import RecorderRuns, WouldLose
+from streams.segment_plan import NothingRecorded
 
 # Errors that a user can act on; everything else is a bug and shows its traceback.
 EXPECTED = (
@@ -45,6 +46,7 @@ EXPECTED = (
     WouldLose,
     NotReplayable,
     UnknownRecipient,
+    NothingRecorded,
     TimeHasPassed,
     WorkerDied,
 )

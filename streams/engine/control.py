@@ -1,13 +1,15 @@
-"""Control: what operators changed (pause, clock), read by every worker with an unassigned consumer."""
+"""Control: what operators changed (pause, clock, segments), read by every worker, of no group."""
 
 import time
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from schemas import codec, topics
+from schemas.policy import Applied, Segment
 from streams.engine.kafka import Client, KafkaUnavailable, bounds
 
 
@@ -40,6 +42,7 @@ class Control:
     """State of control as of one version, the next offset of `control.changes`.
 
     `paused` stops everything; a campaign or a lane can be paused by itself besides, and is resumed by itself.
+    `segments` are all that were ever put in force, of which the last are; none: those of the policy files.
     """
 
     version: int = 0
@@ -47,6 +50,7 @@ class Control:
     clock: Clock = field(default_factory=Clock)
     paused_campaigns: frozenset[str] = frozenset()
     paused_lanes: frozenset[str] = frozenset()
+    segments: tuple[Applied, ...] = ()
 
     def after(self, offset: int, change: dict[str, Any]) -> "Control":
         """State after one more decoded ControlChange."""
@@ -59,6 +63,12 @@ class Control:
             if lane is not None:
                 return replace(self, version=version, paused_lanes=_switched(self.paused_lanes, lane, paused))
             return replace(self, version=version, paused=paused)
+        if "segments" in value:
+            segments = tuple(Segment(**each) for each in value["segments"])
+            if self.segments and _alike(segments, self.segments[-1].segments):
+                return replace(self, version=version)
+            since = version if self.segments else 0  # the first say what was in force all along
+            return replace(self, version=version, segments=(*self.segments, Applied(since, segments)))
         clock = Clock(
             value["mode"],
             _millis(value["origin"]),
@@ -71,6 +81,10 @@ class Control:
     def holds(self, campaign: str, lane: str) -> bool:
         """Whether messages of a campaign on a lane must not go now."""
         return self.paused or campaign in self.paused_campaigns or lane in self.paused_lanes
+
+
+def _alike(some: Sequence[Segment], others: Sequence[Segment]) -> bool:
+    return [each.definition for each in some] == [each.definition for each in others]
 
 
 def _switched(names: frozenset[str], name: str, on: bool) -> frozenset[str]:

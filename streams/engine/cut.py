@@ -82,7 +82,9 @@ Turn = Sequence[tuple[Cut, Store]]
 class Handler(Protocol):
     """The pure middle of lines: cuts and their tables in, outputs and rows out; no clock, no writes."""
 
-    policy: str
+    def policy(self, control: Control) -> str:
+        """Hash of what decides, as it is in force under a state of control."""
+        ...
 
     def handle(self, turn: Turn) -> list[Handled]:
         """Handle the cuts of a turn; what one gives does not depend on which others are handled with it.
@@ -91,8 +93,8 @@ class Handler(Protocol):
         """
         ...
 
-    def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:
-        """When each row is due next, UTC ms, int64 (n,)."""
+    def due_at(self, keys: Sequence[bytes], rows: np.ndarray, after: int, control: Control) -> np.ndarray:
+        """When each row is due next, UTC ms, int64 (n,), as it stands after a cut at `after`."""
         ...
 
     def standing(self, rows: np.ndarray) -> dict[str, int]:

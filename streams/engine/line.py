@@ -173,8 +173,8 @@ class Line:
         """Work out anew when every row is due, and the standing counts."""
         after = self.entry.now if self.entry else 0
         self._standing = Counter(self.spec.handler.standing(self.store.gather(_NO_SLOTS)))
-        for slots, _, rows in self.store.live():
-            self.store.set_due(slots, self.spec.handler.due_at(rows, after, control))
+        for slots, keys, rows in self.store.live():
+            self.store.set_due(slots, self.spec.handler.due_at(keys, rows, after, control))
             self._standing.update(self.spec.handler.standing(rows))
 
     @property
@@ -348,7 +348,7 @@ class Line:
             cut.number,
             cut.now,
             cut.control.version,
-            self.spec.handler.policy,
+            self.spec.handler.policy(cut.control),
             cut.plan_offset,
             cut.plan_id,
             cut.history,

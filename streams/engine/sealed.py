@@ -48,8 +48,8 @@ def replay(spec: Spec, partition: int) -> Iterator[tuple[Cut, Entry, Handled, St
     for cut, entry in cuts(spec, partition):
         if cut.control.version != control_version:
             control_version = cut.control.version
-            for slots, _, rows in store.batches():
-                store.set_due(slots, spec.handler.due_at(rows, cut.before, cut.control))
+            for slots, keys, rows in store.batches():
+                store.set_due(slots, spec.handler.due_at(keys, rows, cut.before, cut.control))
         [handled] = spec.handler.handle([(cut, store)])
         handled.apply(store)
         yield cut, entry, handled, store

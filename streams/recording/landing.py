@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -15,6 +15,7 @@ from streams.engine.failpoint import reach
 from streams.reading import offset_of
 from streams.recording.batch import Batch, Unrecorded
 from streams.recording.figures import Figures
+from streams.recording.names import SegmentNames
 from streams.recording.rows import rows_of
 
 _FIRST_WAIT_S: Final = 0.5
@@ -43,8 +44,8 @@ class Landing:
         Makes a connection.
     stored
         Database of the tables.
-    segments
-        Names of segments by number.
+    names
+        Names of segments.
     wait
         Waits so many seconds; raises `GivenUp` if there is nothing to wait for any more.
     """
@@ -53,14 +54,14 @@ class Landing:
         self,
         connect: Callable[[], ClickHouse],
         stored: str,
-        segments: Mapping[int, str],
+        names: SegmentNames,
         figures: Figures,
         wait: Callable[[float], None],
     ) -> None:
         self._connect = connect
         self._client: ClickHouse | None = None
         self._stored = stored
-        self._segments = segments
+        self._names = names
         self._figures = figures
         self._wait = wait
         self._in_a_row: Counter[str] = Counter()
@@ -75,7 +76,7 @@ class Landing:
         EverythingRefused
             See there.
         """
-        blocks, unrecorded = rows_of(batch, self._segments)
+        blocks, unrecorded = rows_of(batch, self._names)
         by_offset = {offset_of(message): message for message in batch.messages}
         for block in blocks:
             for offset, error in self._put(block):

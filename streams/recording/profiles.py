@@ -1,12 +1,12 @@
 """Rows of the profile table as columns that people can read: names for numbers, windows for rings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from confluent_kafka import Message
 
-from models.features import FEATURES
+from models.features import FEATURES, PLURALS
 from schemas.layouts import NoRow
 from schemas.profile import (
     DAYS,
@@ -26,6 +26,7 @@ from schemas.profile import (
 from schemas.reasons import DeadLetterReason
 from streams.engine.kafka import bytes_of
 from streams.recording.batch import Unrecorded
+from streams.recording.names import SegmentNames
 
 _CONSENT: Final = [state.name.lower() for state in Consent]
 _SUPPRESSED: Final = ["" if state == Suppression.NONE else state.name.lower() for state in Suppression]
@@ -34,7 +35,7 @@ Columns = dict[str, list[Any]]
 
 
 def columns_of(
-    messages: Sequence[Message], segments: Mapping[int, str]
+    messages: Sequence[Message], names: SegmentNames
 ) -> tuple[Columns, list[Message], list[Unrecorded]]:
     """Columns of the last state of each recipient in a batch of the changelog.
 
@@ -65,19 +66,20 @@ def columns_of(
     values = [bytes_of(message.value()) for message in kept]
     nothing = empty(1).tobytes()  # stands for a tombstone
     rows = LAYOUTS.read([nothing if value is None else value for value in values])
-    columns = _columns(rows, segments)
+    columns = _columns(rows, names)
     columns["recipient_id"] = [key.decode(errors="replace") for key in latest]
     columns["is_deleted"] = [int(value is None) for value in values]
     return columns, kept, bad
 
 
-def _columns(rows: np.ndarray, segments: Mapping[int, str]) -> Columns:
+def _columns(rows: np.ndarray, names: SegmentNames) -> Columns:
     columns: Columns = {
         "as_of": (rows["hour"].astype(np.int64) * HOUR_MS).tolist(),
         "row_version": rows["version"].tolist(),
         "saturated": ((rows["flags"] & SATURATED) > 0).tolist(),
         "suppressed": _named(rows["suppressed"], _SUPPRESSED),
-        "segments": _segments(rows, segments),
+        "segments": _segments(rows, names),
+        "segments_version": rows["segments_version"].tolist(),
         "first_event_at": _times(rows["first"]),
         "pending_sends": (rows["pending"]["state"] == Slot.PENDING).sum(1).tolist(),
         "released_sends": (rows["pending"]["state"] == Slot.RELEASED).sum(1).tolist(),
@@ -94,15 +96,20 @@ def _columns(rows: np.ndarray, segments: Mapping[int, str]) -> Columns:
 
 
 def _windows(rows: np.ndarray) -> Columns:
-    """Every counting feature as of the row's own hour, which is the last hour of its windows."""
+    """Rings, and every counting feature as of the row's own hour, which is the last hour of its windows."""
     hour = rows["hour"].astype(np.int64)
     hours = (hour[:, None] - np.arange(HOURS)) % HOURS
     days = (hour[:, None] // 24 - np.arange(DAYS)) % DAYS
     # Newest bucket first, so that a window is a prefix sum.
-    hourly = np.take_along_axis(rows["hourly"], hours[:, None, :], 2).cumsum(2, dtype=np.uint32)
-    daily = np.take_along_axis(rows["daily"], days[:, None, :], 2).cumsum(2, dtype=np.uint32)
-    revenue = np.take_along_axis(rows["revenue"], days, 1).cumsum(1, dtype=np.uint64)
-    columns: Columns = {}
+    by_hour = np.take_along_axis(rows["hourly"], hours[:, None, :], 2)
+    by_day = np.take_along_axis(rows["daily"], days[:, None, :], 2)
+    spent = np.take_along_axis(rows["revenue"], days, 1)
+    hourly, daily = (buckets.cumsum(2, dtype=np.uint32) for buckets in (by_hour, by_day))
+    revenue = spent.cumsum(1, dtype=np.uint64)
+    columns: Columns = {"revenue_by_day": _trimmed(spent)}
+    for kind, plural in enumerate(PLURALS):
+        columns[f"{plural}_by_hour"] = _trimmed(by_hour[:, kind])
+        columns[f"{plural}_by_day"] = _trimmed(by_day[:, kind])
     for feature in FEATURES.values():
         if feature.source == "revenue":
             columns[feature.name] = revenue[:, feature.days - 1].tolist()
@@ -113,12 +120,21 @@ def _windows(rows: np.ndarray) -> Columns:
     return columns
 
 
-def _segments(rows: np.ndarray, segments: Mapping[int, str]) -> list[list[str]]:
-    names = np.array([segments.get(n, f"segment_{n}") for n in range(MAX_SEGMENTS)], object)
+def _segments(rows: np.ndarray, names: SegmentNames) -> list[list[str]]:
+    versions, of = np.unique(rows["segments_version"], return_inverse=True)
+    named = [names(version) for version in versions.tolist()]
+    table = np.array([[some.get(n, f"segment_{n}") for n in range(MAX_SEGMENTS)] for some in named], object)
     bits = np.unpackbits(np.ascontiguousarray(rows["segments"]).view(np.uint8), axis=1, bitorder="little")
-    members = names[np.nonzero(bits)[1]].tolist()
+    row, number = np.nonzero(bits)
+    members = table[of[row], number].tolist()
     ends = bits.sum(1, dtype=np.int64).cumsum().tolist()
     return [members[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _trimmed(buckets: np.ndarray) -> list[list[int]]:
+    """Lists of each row's buckets without the zeros at the end: most are empty."""
+    ends = np.where(buckets.any(1), buckets.shape[1] - np.argmax(buckets[:, ::-1] != 0, axis=1), 0)
+    return [some[:end] if end else [] for some, end in zip(buckets.tolist(), ends.tolist(), strict=True)]
 
 
 def _named(numbers: np.ndarray, names: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from streams.reading import offset_of
 from streams.recording import profiles
 from streams.recording.batch import Batch, Unrecorded
 from streams.recording.decoding import decode
+from streams.recording.names import SegmentNames
 
 RECORDED: Final = (topics.AUDIT, topics.JOURNAL, topics.DELIVER_JOURNAL, topics.DEAD_LETTERS, topics.PROFILES)
 # The tables that the records of each topic go to.
@@ -43,14 +44,14 @@ Decoded = tuple[Message, dict[str, Any]]
 Rows = tuple[list[Block], list[Unrecorded]]
 
 
-def rows_of(batch: Batch, segments: Mapping[int, str]) -> Rows:
+def rows_of(batch: Batch, names: SegmentNames) -> Rows:
     """Rows of a batch, one block for each table and month, and the records that do not decode.
 
-    Equal batches give equal rows. `segments` are names by number, for profiles. Raises `NewerRow` where a
+    Equal batches give equal rows. `names` are those of segments, for profiles. Raises `NewerRow` where a
     newer program has written profiles.
     """
     if batch.topic == topics.PROFILES.name:
-        columns, kept, bad = profiles.columns_of(batch.messages, segments)
+        columns, kept, bad = profiles.columns_of(batch.messages, names)
         return _blocks(batch, "profile_snapshot", columns, kept, by_month=False), bad
     decoded, bad = _decoded(batch)
     return _MAKERS[batch.topic](batch, decoded), bad

@@ -110,7 +110,7 @@ def test_a_recorder_killed_between_insert_and_commit_is_followed_by_the_same_bat
 ) -> None:
     stack, house = running
     _write(stack, 900)
-    landing = Landing(house.connect, house.stored, {}, Figures(), time.sleep)
+    landing = Landing(house.connect, house.stored, support.unnamed, Figures(), time.sleep)
     consumer = stack.client.reader()
     group = Consumer(stack.client.config(group_id=GROUP, enable_auto_commit=False))
     # By hand what a recorder does up to its death: it says the end of its batch, and inserts it.
@@ -157,7 +157,7 @@ def test_a_recorder_waits_for_a_clickhouse_that_is_away_and_stays_in_its_group(
     _await(lambda: "opportune_record_waiting 1.0" in stack.metrics(recorder), stack, recorder)
     time.sleep(stacks.SESSION_TIMEOUT_S + 2)
     with pytest.raises(restore.RecorderRuns):
-        restore.Restore(stack.client, house, {})
+        restore.Restore(stack.client, house, support.unnamed)
     assert recorder.poll() is None
     assert "opportune_record_unacked_rows 0.0" not in stack.metrics(recorder)
     assert "opportune_record_lag_seconds 0.0" not in stack.metrics(recorder)
@@ -240,5 +240,5 @@ def test_records_that_retention_took_before_they_were_recorded_stop_a_recorder_a
     assert "RecordsLost" in stack.log(again)
     assert _count(house) == 300
     with pytest.raises(restore.WouldLose, match="delivery has .* rows of records that audit.records/"):
-        restore.Restore(stack.client, house, {}).refuse_loss()
+        restore.Restore(stack.client, house, support.unnamed).refuse_loss()
     assert _count(house) == 300

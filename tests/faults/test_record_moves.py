@@ -123,7 +123,7 @@ def test_topics_made_anew_stop_a_restore_and_their_records_are_added_to_the_trai
         assert _count(house) == first + 300
         _make_anew(stack, NAME)
         with pytest.raises(restore.WouldLose, match="delivery has .* rows of records that audit.records/"):
-            restore.Restore(stack.client, house, {}).refuse_loss()
+            restore.Restore(stack.client, house, support.unnamed).refuse_loss()
     assert sum(part.high for part in reading.parts(stack.client.reader(), NAME)) == 0
 
 
@@ -141,7 +141,7 @@ def test_what_kafka_says_to_a_recorder_is_in_its_log(running: tuple[Stack, Wareh
         Recorder(
             stack.client,
             stack.settings,
-            lambda wait: Landing(house.connect, house.stored, {}, figures, wait),
+            lambda wait: Landing(house.connect, house.stored, support.unnamed, figures, wait),
             lambda letters: None,
             figures,
             stopping,

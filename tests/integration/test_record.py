@@ -264,7 +264,7 @@ def test_a_restore_gives_what_was_there_and_the_recorder_goes_on(
     support.write_audit(stack, [support.closure(1000, "restored")])
     support.await_landed(stack, recorder)
     with pytest.raises(restore.RecorderRuns, match="stop them first"):
-        restore.Restore(stack.client, house, record.segment_names(stack.settings))
+        restore.Restore(stack.client, house, record.segment_names(stack.client, stack.settings))
     recorder.send_signal(signal.SIGTERM)
     assert recorder.wait(30) == 0
     after = support.contents(house)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -10,14 +11,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.embedded.clickhouse import ClickHouseServer
-from models import segment_sql
+from models import features as live
+from models import profile, segment_sql
+from models.features import FEATURES
 from models.segments import Segments
 from schemas.policy import Segment
+from schemas.profile import HOUR_MS, ROW, empty
 from schemas.settings import Settings
 from sinks.clickhouse.client import ClickHouse
+from sinks.clickhouse.query import ask
 from streams import warehouse
+from streams.warehouse import Warehouse
 from tests.reference import features
-from tests.support.cuts import PACKAGED
+from tests.support import year
+from tests.support.cuts import PACKAGED, changelog
+from tests.support.record import land_profiles
+from tests.support.stack import shopping
 
 pytestmark = pytest.mark.clickhouse
 
@@ -42,6 +51,7 @@ LITERALS = st.sampled_from(
         "999999999999999",
     ]
 )
+HOUR = 412_500  # in 2017
 COMPARISONS = st.sampled_from(["=", "<>", "!=", "<", "<=", ">", ">="])
 
 numbers = st.recursive(
@@ -73,16 +83,21 @@ profiles = st.lists(st.tuples(*[VALUES] * len(NAMES)), min_size=1, max_size=30)
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
     folder = tmp_path_factory.mktemp("parity")
     server = ClickHouseServer(folder)
     server.up()
     try:
-        made = warehouse.connect(Settings(state_dir=folder, clickhouse=None)).connect()
-        yield made
-        made.close()
+        yield warehouse.connect(Settings(state_dir=folder, clickhouse=None))
     finally:
         server.down()
+
+
+@pytest.fixture(scope="module")
+def client(house: Warehouse) -> Iterator[ClickHouse]:
+    made = house.connect()
+    yield made
+    made.close()
 
 
 def in_stream(wheres: Sequence[str], rows: Sequence[Sequence[float | None]]) -> list[list[bool]]:
@@ -140,3 +155,60 @@ def test_the_packaged_segments_hold_for_the_same_profiles(client: ClickHouse) ->
     held = compiled.holds(values)
     assert held.any(0).all() and not held.all(0).any(), "every segment holds for some and not for others"
     assert held.tolist() == in_clickhouse(client, wheres, names, rows)
+
+
+def _random_profiles() -> dict[bytes, bytes]:
+    chance = np.random.default_rng(6)
+    rows = empty(300)
+    for name in ("hourly", "daily", "revenue"):
+        rows[name] = chance.integers(0, 200, rows[name].shape) * (chance.random(rows[name].shape) < 0.1)
+    rows["hour"] = chance.integers(HOUR - 1_000, HOUR + 1, len(rows))
+    at = rows["hour"].astype(np.int64)[:, None] * HOUR_MS - chance.integers(0, 10**9, rows["last"].shape)
+    rows["last"] = at * (chance.random(at.shape) < 0.5)
+    rows["first"] = rows["last"].max(1)
+    return {b"%d" % n: row.tobytes() for n, row in enumerate(rows)}
+
+
+def _real_profiles() -> dict[bytes, bytes]:
+    events, start, end = shopping(days=30, households=60)
+    nows = year.moments(_millis(start), _millis(end), 6 * HOUR_MS, seed=2)
+    rows: dict[bytes, bytes] = {}
+    for _, handled, _ in year.decided(PACKAGED, year.cuts(events, nows)):
+        rows |= changelog(handled)
+    return rows
+
+
+def _millis(at: datetime) -> int:
+    return int(at.timestamp()) * 1000
+
+
+@pytest.mark.parametrize("profiles", [_random_profiles, _real_profiles])
+@pytest.mark.parametrize("hours", [0, 1, 30, 24 * 20, 24 * 50])
+def test_features_of_stored_profiles_are_those_of_the_rows_at_any_time(
+    house: Warehouse, profiles: Callable[[], dict[bytes, bytes]], hours: int
+) -> None:
+    """And so is membership, which `opportune segments plan` works out of them."""
+    house.migrate()
+    stored = profiles()
+    land_profiles(house, stored)
+    rows = np.frombuffer(b"".join(stored.values()), ROW).copy()
+    now = (int(rows["hour"].max()) + hours) * HOUR_MS + 1_234_567
+    profile.roll(rows, now)
+    values = [live.value(feature, live.base(rows, feature, now), now) for feature in FEATURES.values()]
+    compiled = Segments.compile(PACKAGED.segments)
+    held = compiled.holds(np.column_stack([values[[*FEATURES].index(f.name)] for f in compiled.features]))
+
+    sql = ", ".join(f"{live.in_clickhouse(feature, now)} AS {name}" for name, feature in FEATURES.items())
+    asked = ", ".join(f"ifNull(({segment.where}), 0)" for segment in PACKAGED.segments)
+    names = ", ".join(FEATURES)
+    found = ask(
+        house.address,
+        house.views,
+        f"SELECT recipient_id, [{names}], [{asked}] FROM (SELECT recipient_id, {sql} FROM profile_snapshot)",  # noqa: S608
+    ).rows
+    by_key = {who: (features_of, members) for who, features_of, members in found}
+    for place, key in enumerate(stored):
+        features_of, members = by_key[key.decode()]
+        expected = [None if np.isnan(column[place]) else float(column[place]) for column in values]
+        assert features_of == expected
+        assert [bool(each) for each in members] == held[place].tolist()

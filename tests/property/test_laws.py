@@ -81,8 +81,8 @@ def test_a_recovered_table_equals_the_live_one_byte_by_byte_and_in_when_rows_are
     recovered.store = SlabStore(ROW)
     recovered.store.put_many(list(compacted), rows, np.full(len(rows), NEVER))
     assert recovered.rows() == live.rows()
-    for slots, _, some in recovered.store.batches():
-        recovered.store.set_due(slots, recovered.decider.due_at(some, cuts[-1].now, cuts[-1].control))
+    for slots, keys, some in recovered.store.batches():
+        recovered.store.set_due(slots, recovered.decider.due_at(keys, some, cuts[-1].now, cuts[-1].control))
     assert recovered.due() == live.due()
 
 
@@ -134,8 +134,8 @@ def test_a_policy_that_changes_midway_is_taken_up_alike_in_both_readings(
     for cut in cuts[:-1]:
         before.handle(cut)
     fast.store = before.store
-    for slots, _, some in fast.store.batches():  # as the take-over of a line does
-        fast.store.set_due(slots, fast.decider.due_at(some, cuts[-1].before, cuts[-1].control))
+    for slots, keys, some in fast.store.batches():  # as the take-over of a line does
+        fast.store.set_due(slots, fast.decider.due_at(keys, some, cuts[-1].before, cuts[-1].control))
     plain.load(0, before.rows())
     handled, expected = fast.handle(cuts[-1]), plain.handle(for_reference(cuts[-1]))
     told = Counter(repr(_ordered((who, _comparable(body)))) for who, body in bodies(handled))

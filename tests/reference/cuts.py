@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from schemas.policy import Campaign, Policy
+from schemas.policy import Applied, Campaign, Policy
 from schemas.topics import SOURCES
 
 FATES = ("consumed", "no_trigger", "decided", "filtered", "dead_lettered", "rekeyed", "late")
@@ -38,6 +38,7 @@ class RefCut:
     paused: bool
     history: bool
     records: list[RefRecord]
+    segments: tuple[Applied, ...] = ()  # all that were ever put in force
 
 
 def _no_fates() -> dict[str, dict[str, int]]:
@@ -81,6 +82,11 @@ class Work:
     policy: Policy
     cut: RefCut
     result: RefResult
+
+    @property
+    def segments_version(self) -> int:
+        """Of the definitions in force."""
+        return self.cut.segments[-1].version if self.cut.segments else 0
 
     def campaign(self, number: int) -> Campaign:
         """The campaign of this number."""

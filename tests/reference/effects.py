@@ -3,14 +3,13 @@
 from typing import Any
 
 from schemas import ids
-from schemas.policy import Campaign, Segment
+from schemas.policy import Applied, Campaign, Segment
 from schemas.profile import (
     COUNTER_MAX,
     DAYS,
     HOURS,
     KINDS,
-    MINUTE_MS,
-    TIMED_SEGMENTS,
+    MAX_SEGMENTS,
     WEIGHT_ONE,
     Consent,
     Suppression,
@@ -187,11 +186,9 @@ def _grown(recipient: Recipient, value: int, by: int, limit: int) -> int:
 
 def evaluate(work: Work, recipient_id: str, recipient: Recipient, cause: dict[str, Any]) -> list[Transition]:
     """Evaluate all segments at `now`; note and return the changes, by segment number."""
-    now = work.cut.now
-    holds = holding(work.policy, recipient, now)
+    holds = holding(work.policy, recipient, work.cut.now)
     defined = {segment.number for segment in work.policy.segments}
     recipient.segments &= defined
-    recipient.entered = {n: minute for n, minute in recipient.entered.items() if n in defined}
     transitions = []
     for segment in sorted(work.policy.segments, key=lambda s: s.number):
         number = segment.number
@@ -200,11 +197,8 @@ def evaluate(work: Work, recipient_id: str, recipient: Recipient, cause: dict[st
             continue
         if entered:
             recipient.segments.add(number)
-            if number < TIMED_SEGMENTS:
-                recipient.entered[number] = now // MINUTE_MS
         else:
             recipient.segments.remove(number)
-            recipient.entered.pop(number, None)
         work.audit(
             recipient_id,
             kind="transition",
@@ -215,6 +209,55 @@ def evaluate(work: Work, recipient_id: str, recipient: Recipient, cause: dict[st
         )
         transitions.append((segment, entered))
     return transitions
+
+
+def redefine(work: Work, recipient_id: str, recipient: Recipient) -> None:
+    """Section 2, step 4: segments that are defined otherwise than the row knows."""
+    holds = holding(work.policy, recipient, work.cut.now)
+    known = [each for each in work.cut.segments if each.version <= recipient.segments_version][-1]
+    later = [each for each in work.cut.segments if each.version > recipient.segments_version]
+    for number in range(MAX_SEGMENTS):
+        before = now = _numbered(known, number)
+        version = known.version
+        for applied in later:
+            latter = _numbered(applied, number)
+            if (latter and latter.definition) != (now and now.definition):
+                now, version = latter, applied.version
+        if (now and now.definition) == (before and before.definition):
+            continue
+        member = before is not None and number in recipient.segments
+        recipient.segments.discard(number)
+        if before is not None and member and (now is None or now.name != before.name):
+            _redefined(work, recipient_id, before, False, version)
+            member = False
+        if now is not None:
+            if member != (number in holds):
+                _redefined(work, recipient_id, now, not member, version)
+            if number in holds:
+                recipient.segments.add(number)
+    recipient.segments_version = work.segments_version
+
+
+def _numbered(applied: Applied, number: int) -> Segment | None:
+    return next((segment for segment in applied.segments if segment.number == number), None)
+
+
+def _redefined(work: Work, recipient_id: str, segment: Segment, entered: bool, version: int) -> None:
+    cause = {
+        "topic": "control.changes",
+        "partition": 0,
+        "offset": version - 1,
+        "event_id": ids.event_id("control.changes", 0, version - 1),
+        "due_at": None,
+    }
+    work.audit(
+        recipient_id,
+        kind="transition",
+        segment=segment.name,
+        entered=entered,
+        cause=cause,
+        definition=segment.definition,
+    )
 
 
 def pass_time(work: Work, recipient_id: str, recipient: Recipient, due_at: int, *, ask: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Any
 
-from schemas.policy import Policy
+from schemas.policy import Applied, Policy, Segment
 from schemas.topics import SOURCES
 from tests.reference.cuts import RefCut, RefRecord, RefResult, milliseconds
 from tests.reference.rules import Reference
@@ -44,6 +44,7 @@ def recompute(
                     paused=paused_at(control, entry["control_version"]),
                     history=entry["history"],
                     records=cut_order(sources, start, end),
+                    segments=segments_at(control, entry["control_version"]),
                 )
             )
         )
@@ -58,6 +59,16 @@ def paused_at(control: list[dict[str, Any]], version: int) -> bool:
         if change["offset"] < version and "paused" in change["change"]:
             paused = change["change"]["paused"]
     return paused
+
+
+def segments_at(control: list[dict[str, Any]], version: int) -> tuple[Applied, ...]:
+    """What was put in force below offset `version`; the first said what was in force before."""
+    applied: list[Applied] = []
+    for change in control:
+        if change["offset"] < version and "segments" in change["change"]:
+            segments = tuple(Segment(**each) for each in change["change"]["segments"])
+            applied.append(Applied(change["offset"] + 1 if applied else 0, segments))
+    return tuple(applied)
 
 
 def cut_order(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.policy import Policy
+from schemas.policy import Policy, with_segments
 from schemas.profile import HOUR_MS
 from schemas.reasons import DeadLetterReason
 from tests.reference import effects, records, timing
@@ -38,13 +38,19 @@ class Reference:
 
     def handle(self, cut: RefCut) -> RefResult:
         """Decide one cut."""
-        work = Work(self.policy, cut, RefResult())
+        policy = with_segments(self.policy, cut.segments[-1].segments) if cut.segments else self.policy
+        work = Work(policy, cut, RefResult())
         recipients = self.recipients.setdefault(cut.partition, {})
         events = [event for record in cut.records if (event := self._receive(work, record, recipients))]
 
         with_record = {event.recipient_id for event in events}
         # Derived here and not kept: whether the row is due depends on the pause now in force.
         due = {i for i, r in recipients.items() if timing.due_at(r, cut.before, cut.paused) <= cut.now}
+        due |= {
+            i
+            for i, r in recipients.items()
+            if r.segments_version != work.segments_version and timing.swept_at(i, cut.before) <= cut.now
+        }
         touched = [*dict.fromkeys(event.recipient_id for event in events), *sorted(due - with_record)]
         stood = {i: recipients[i].copy() for i in touched if i in recipients}
 
@@ -82,7 +88,8 @@ class Reference:
         """Section 2."""
         cut = work.cut
         if recipient_id not in recipients:
-            recipients[recipient_id] = Recipient(hour=hour_of(cut.now))
+            version = work.segments_version
+            recipients[recipient_id] = Recipient(hour=hour_of(cut.now), segments_version=version)
             return
         recipient = recipients[recipient_id]
         stood = recipient.copy()
@@ -94,9 +101,19 @@ class Reference:
         due_at = timing.latest_evaluation(recipient, cut.before, cut.now)
         if due_at is None and forgotten:
             due_at = hour_of(cut.now) * HOUR_MS
+        stale = recipient.segments_version != work.segments_version
+        if stale:
+            effects.redefine(work, recipient_id, recipient)
+        if due_at is None and stale:
+            due_at = cut.now
         if due_at is not None:
             effects.pass_time(work, recipient_id, recipient, due_at, ask=not forgotten)
-        same = recipient.slots == stood.slots and recipient.segments == stood.segments and not forgotten
+        same = (
+            recipient.slots == stood.slots
+            and recipient.segments == stood.segments
+            and not forgotten
+            and not stale
+        )
         if only_due and same:
             recipients[recipient_id] = stood
 

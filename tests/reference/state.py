@@ -61,7 +61,7 @@ class Recipient:
     consent_version: dict[str, int] = field(default_factory=dict)
     suppressed: int = 0
     segments: set[int] = field(default_factory=set)
-    entered: dict[int, int] = field(default_factory=dict)  # segment below 8 -> minute of entry
+    segments_version: int = 0  # of the definitions by which it is in those
     cooldown: dict[int, int] = field(default_factory=dict)  # campaign -> minute
     sent: list[tuple[int, int]] = field(default_factory=list)  # (second, campaign), newest last, at most 12
     slots: list[Slot | None] = field(default_factory=lambda: [None] * PENDING_SLOTS)
@@ -121,8 +121,7 @@ def pack(recipient: Recipient) -> bytes:
     row["suppressed"] = recipient.suppressed
     for word in range(ALL_SEGMENTS // 64):
         row["segments"][word] = sum(1 << (n % 64) for n in recipient.segments if n // 64 == word)
-    for segment, minute in recipient.entered.items():
-        row["entered"][segment] = minute
+    row["segments_version"] = recipient.segments_version
     for campaign, minute in recipient.cooldown.items():
         row["cooldown"][campaign] = minute
     for index, (moment, campaign) in enumerate(recipient.sent, start=SENT_SLOTS - len(recipient.sent)):
@@ -175,7 +174,7 @@ def unpack(data: bytes) -> Recipient:
     recipient.suppressed = int(row["suppressed"])
     words = [int(word) for word in row["segments"]]
     recipient.segments = {n for n in range(ALL_SEGMENTS) if words[n // 64] >> (n % 64) & 1}
-    recipient.entered = {n: int(minute) for n, minute in enumerate(row["entered"]) if minute}
+    recipient.segments_version = int(row["segments_version"])
     recipient.cooldown = {n: int(minute) for n, minute in enumerate(row["cooldown"]) if minute}
     sent = zip(row["sent_at"], row["sent_campaign"], strict=True)
     recipient.sent = [(int(moment), int(campaign)) for moment, campaign in sent if moment]

@@ -1,6 +1,8 @@
 """Evaluation times (section 2, step 3), rolling (section 2, step 1) and when a row is due (section 6)."""
 
-from schemas.profile import DAY_MS, DAYS, HOUR_MS, HOURS
+import xxhash
+
+from schemas.profile import DAY_MS, DAYS, HOUR_MS, HOURS, MINUTE_MS
 from tests.reference.clock import day_of_hour, week_of_hour
 from tests.reference.slots import UNCONFIRMED_MS
 from tests.reference.state import Recipient
@@ -44,6 +46,13 @@ def next_evaluation(recipient: Recipient, now: int) -> int:
     while not is_evaluation_time(recipient, moment):
         moment += HOUR_MS
     return moment
+
+
+def swept_at(recipient_id: str, now: int) -> int:
+    """Section 6: the next moment after `now` at which the sweep is at the recipient."""
+    moment = xxhash.xxh3_64(recipient_id.encode()).intdigest() % MINUTE_MS
+    minute = now // MINUTE_MS * MINUTE_MS
+    return minute + moment if minute + moment > now else minute + MINUTE_MS + moment
 
 
 def due_at(recipient: Recipient, now: int, paused: bool) -> int:

@@ -6,6 +6,7 @@ Run as `python -m tests.support.cut_worker` with the environment of `tests.suppo
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -28,8 +29,6 @@ _FIGURES: Final = ("decided", "withheld", "released", "dropped", "pending")
 
 class Count:
     """Counts the records of each key, and answers every one of them."""
-
-    policy = "count"
 
     def __init__(self, outputs: str, fault: Fault) -> None:
         self.outputs = outputs
@@ -60,7 +59,10 @@ class Count:
         if kind == TROUBLED and self.fault == "hang":
             threading.Event().wait()
 
-    def due_at(self, rows: np.ndarray, after: int, control: Control) -> np.ndarray:
+    def policy(self, control: Control) -> str:
+        return "count"
+
+    def due_at(self, keys: Sequence[bytes], rows: np.ndarray, after: int, control: Control) -> np.ndarray:
         return np.full(len(rows), NEVER)
 
     def standing(self, rows: np.ndarray) -> dict[str, int]:

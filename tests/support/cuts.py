@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import infra
 from schemas import codec, ids, policy_files, topics
-from schemas.policy import Campaign, Contact, Policy, Segment
+from schemas.policy import Applied, Campaign, Contact, Policy, Segment
 from schemas.profile import DAY_MS, HOUR_MS, MINUTE_MS, ROW
 from streams.agents.decide import Decider
 from streams.engine.batch import Batch
@@ -99,6 +99,19 @@ POLICY = Policy(
         update={"thin_history": 2.0, "kappa_week": 4.0, "kappa_day": 2.0}
     ),
 )
+# What the story's segments may become: two campaigns ask by `viewers`, one by `idle`, one is for the `busy`.
+SEGMENTS = (
+    POLICY.segments,
+    (_segment(0, "viewers", "views_24h >= 2 OR purchases_7d >= 1"), *POLICY.segments[1:]),
+    (*POLICY.segments[:4], _segment(64, "elder", "hours_since_first > 100 AND hours_since_first <= 900")),
+    (*POLICY.segments[:1], *POLICY.segments[2:4], _segment(70, "buyers", "purchases_7d >= 1")),
+    (
+        POLICY.segments[0],
+        POLICY.segments[2],
+        _segment(1, "busy", "views_48h >= 1"),
+        _segment(9, "buyers", "carts_7d = 0"),
+    ),
+)
 HOME = [name for name in (f"r{i}" for i in range(40)) if partition_of(name.encode(), PARTITIONS) == 0][:4]
 AWAY = next(name for name in (f"r{i}" for i in range(40)) if partition_of(name.encode(), PARTITIONS) != 0)
 
@@ -124,9 +137,17 @@ class World:
     number: int = 0
     offsets: dict[str, int] = field(default_factory=lambda: {t.name: 0 for t in topics.SOURCES})
     timestamp: int = 1_000
+    applied: tuple[Applied, ...] = ()
 
-    def cut(self, gap: int, planned: Sequence[Planned], paused: bool = False, history: bool = False) -> Cut:
-        """The next cut, `gap` ms after the last, with these records."""
+    def cut(
+        self,
+        gap: int,
+        planned: Sequence[Planned],
+        paused: bool = False,
+        history: bool = False,
+        segments: tuple[Segment, ...] | None = None,
+    ) -> Cut:
+        """The next cut, `gap` ms after the last, with these records, after `segments` were put in force."""
         self.before, self.now = (self.now if self.number else None), self.now + gap
         self.number += 1
         records: dict[str, list[Record]] = {topic.name: [] for topic in topics.SOURCES}
@@ -136,7 +157,10 @@ class World:
             records[plan.topic].append(Record(self.offsets[plan.topic], self.timestamp, key, value, headers))
             self.offsets[plan.topic] += 1
         before = self.now if self.before is None else self.before
-        control = Control(version=self.number if paused else 0, paused=paused)
+        if segments is not None:
+            self.applied += (Applied(self.number if self.applied else 0, segments),)
+        version = self.number if paused or self.applied else 0
+        control = Control(version, paused, segments=self.applied)
         taken = {topic: Batch.of(some) for topic, some in records.items()}
         return Cut(0, self.number, self.now, before, control, 0, None, history, taken, dict(self.offsets))
 
@@ -192,8 +216,8 @@ class Fast:
         """Work out anew when rows are due if control has changed, as a line does."""
         if cut.control.version != self.control_version:
             self.control_version = cut.control.version
-            for slots, _, rows in self.store.batches():
-                self.store.set_due(slots, self.decider.due_at(rows, cut.before, cut.control))
+            for slots, keys, rows in self.store.batches():
+                self.store.set_due(slots, self.decider.due_at(keys, rows, cut.before, cut.control))
 
     def rows(self) -> dict[str, bytes]:
         """Rows by recipient."""
@@ -237,6 +261,7 @@ def for_reference(cut: Cut) -> RefCut:
         cut.control.paused,
         cut.history,
         cut_order(sources, start, {topic: 1 << 60 for topic in sources}),
+        cut.control.segments,
     )
 
 
@@ -336,7 +361,11 @@ def stories(draw: st.DrawFn, most: int = 12) -> list[Cut]:
             burst += [Planned(topics.CLICKS.name, HOME[0], 0, {"kind": "view"})] * draw(
                 st.sampled_from([30, 260])
             )
-        cuts.append(world.cut(draw(GAPS), burst, draw(st.integers(0, 6)) == 0, draw(st.integers(0, 3)) == 0))
+        changes = draw(st.integers(0, 3)) == 0
+        segments = draw(st.sampled_from(SEGMENTS[bool(world.applied) :])) if changes else None
+        cuts.append(
+            world.cut(draw(GAPS), burst, draw(st.integers(0, 6)) == 0, draw(st.integers(0, 3)) == 0, segments)
+        )
     return cuts
 
 

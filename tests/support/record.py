@@ -9,11 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from confluent_kafka import Message
+
 from infra.embedded import ClickHouseServer
 from schemas import codec, topics
+from sinks.clickhouse.insert import insert
 from streams import reading, warehouse
 from streams.engine.cut import Out
 from streams.recording import progress
+from streams.recording.batch import Batch
+from streams.recording.rows import rows_of
 from streams.warehouse import Warehouse
 from tests.support import containers
 from tests.support.stack import PATIENCE_S, Stack
@@ -23,6 +28,11 @@ VIEWS = (
     *("decision", "release", "closure", "delivery", "consent", "segment_transition"),
     *("cut", "dlq", "profile_snapshot"),
 )
+
+
+def unnamed(version: int) -> dict[int, str]:
+    """Names of no segments: `SegmentNames` where nobody looks at them."""
+    return {}
 
 
 @contextmanager
@@ -56,6 +66,21 @@ def await_landed(stack: Stack, recorder: subprocess.Popen[bytes]) -> None:
         check()
         time.sleep(0.1)
     progress.await_landed(stack.client, check, lambda: time.sleep(0.2))
+
+
+def land_profiles(house: Warehouse, profiles: dict[bytes, bytes]) -> None:
+    """Insert rows of recipients as RECORD does."""
+    name, written = topics.PROFILES.name, (2, time.time_ns() // 1_000_000)
+    messages = [
+        Message(topic=name, partition=0, offset=place, key=key, value=value, timestamp=written)
+        for place, (key, value) in enumerate(profiles.items())
+    ]
+    blocks, bad = rows_of(Batch(name, "id", 0, messages), unnamed)
+    assert not bad
+    client = house.connect()
+    for block in blocks:
+        insert(client, house.stored, block)
+    client.close()
 
 
 def contents(house: Warehouse) -> dict[str, list[Any]]:

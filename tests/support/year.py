@@ -22,6 +22,7 @@ from streams.engine.store import SlabStore
 from streams.recording import batch as recording
 from streams.recording.rows import rows_of
 from streams.replay.completejourney import Produced
+from tests.support.record import unnamed
 
 _LANDED = 50_000  # records at once
 
@@ -81,7 +82,7 @@ def land(client: ClickHouse, database: str, audit: Iterable[bytes]) -> int:
             Message(topic=name, partition=0, offset=landed + i, key=b"", value=value, timestamp=written)
             for i, value in enumerate(waiting)
         ]
-        blocks, bad = rows_of(recording.Batch(name, "id", 0, messages), {})
+        blocks, bad = rows_of(recording.Batch(name, "id", 0, messages), unnamed)
         assert not bad
         for block in blocks:
             insert(client, database, block)

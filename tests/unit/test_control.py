@@ -7,13 +7,33 @@ import pytest
 import typer
 
 from schemas import codec, topics
+from schemas.policy import Applied, Segment
 from streams import control
 from streams.cli import control as cli
-from streams.control import Pause
+from streams.control import Change, Pause
 from streams.engine.control import Clock, Control
 
 AT = 1_486_141_920_000  # 2017-02-03 17:12 UTC
+SEGMENTS = (
+    Segment(number=0, name="viewers", where="views_24h >= 3", doc=""),
+    Segment(number=9, name="buyers", where="purchases_7d >= 1", doc="Bought."),
+)
 SCALED = Clock("scaled", AT, 1_700_000_000_000, 600.0)
+
+
+def _described(what: Pause | Clock | tuple[Segment, ...]) -> str:
+    return cli.describe_change(Change(Control(), what, AT, "me", "a test"))
+
+
+def test_segments_are_in_force_since_ever_and_later_ones_since_their_version() -> None:
+    state, redefined = Control(), SEGMENTS[:1]
+    for offset, segments in enumerate([SEGMENTS, SEGMENTS, redefined, redefined, ()]):
+        record = control.segments_record(segments, "me", "a test", AT)
+        change = control.change_of(state, offset, record)
+        state = change.state
+
+    assert change.what == ()
+    assert state == Control(5, segments=(Applied(0, SEGMENTS), Applied(3, redefined), Applied(5, ())))
 
 
 @pytest.mark.parametrize("paused", [True, False])
@@ -23,7 +43,7 @@ def test_a_pause_is_read_as_it_was_written(paused: bool) -> None:
     change = control.change_of(before, 7, control.pause_record(Pause(paused), "me", "a test", AT))
 
     assert change.state == Control(8, paused, SCALED)
-    assert (change.pause, change.at, change.who, change.why) == (Pause(paused), AT, "me", "a test")
+    assert (change.what, change.at, change.who, change.why) == (Pause(paused), AT, "me", "a test")
 
 
 def test_pauses_of_a_campaign_a_lane_and_everything_are_lifted_each_by_itself() -> None:
@@ -51,7 +71,7 @@ def test_a_clock_is_read_as_it_was_written(clock: Clock) -> None:
     change = control.change_of(Control(3, True), 7, control.clock_record(clock, "me", "a test", AT))
 
     assert change.state == Control(8, True, clock)
-    assert change.pause is None
+    assert change.what == clock
 
 
 def test_a_clock_that_is_not_scaled_writes_no_origin() -> None:
@@ -95,10 +115,12 @@ def test_a_clock_says_how_it_runs_and_what_it_shows() -> None:
 
 
 def test_a_change_is_told_in_a_few_words() -> None:
-    assert cli.describe_change(Control(1, True), Pause(True), AT) == "paused: everything"
-    assert cli.describe_change(Control(1), Pause(False, lane="gmail"), AT) == "resumed: lane gmail"
-    assert cli.describe_change(Control(1), Pause(True, "win_back"), AT) == "paused: campaign win_back"
-    assert cli.describe_change(Control(1, True), None, AT) == "clock real: 2017-02-03 17:12 UTC"
+    assert _described(Pause(True)) == "paused: everything"
+    assert _described(Pause(False, lane="gmail")) == "resumed: lane gmail"
+    assert _described(Pause(True, "win_back")) == "paused: campaign win_back"
+    assert _described(Clock()) == "clock real: 2017-02-03 17:12 UTC"
+    assert _described(SEGMENTS[:1]) == "segments in force: viewers"
+    assert _described(()) == "segments in force: none"
 
 
 def test_a_user_without_a_name_is_still_somebody(monkeypatch: pytest.MonkeyPatch) -> None:

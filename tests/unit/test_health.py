@@ -62,7 +62,7 @@ class Worker:
             1.0,
             lambda: store,
         )
-        entry = Entry(0, 7, NOW, 2, decider.policy, topics=[Tally("a", 5), Tally("b", 0)])
+        entry = Entry(0, 7, NOW, 2, decider.policy(Control()), topics=[Tally("a", 5), Tally("b", 0)])
         self.line = Line(self.spec, 0, store, entry, {"a": 5, "b": 0})
         for topic, offset in (("a", 5), ("b", 0)):
             self.line.warm(topic, offset)

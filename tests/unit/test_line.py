@@ -25,7 +25,7 @@ def line() -> Line:
     spec = Spec(
         "test", Client("nowhere:1", {}), ("a", "b"), "rows", "journal", True, decider, 10, 0.05, lambda: store
     )
-    entry = Entry(0, 7, NOW, 2, decider.policy, 0, None, False)
+    entry = Entry(0, 7, NOW, 2, decider.policy(Control()), 0, None, False)
     made = Line(spec, 0, store, entry, {"a": 5, "b": 0})
     made.warm("a", 5)
     made.warm("b", 0)

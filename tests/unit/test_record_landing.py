@@ -8,7 +8,7 @@ from sinks.clickhouse.client import Address, ClickHouse
 from streams.recording.batch import Batch
 from streams.recording.figures import Figures
 from streams.recording.landing import GivenUp, Landing
-from tests.support.record import delivery
+from tests.support.record import delivery, unnamed
 
 
 def test_a_recorder_that_gives_up_waiting_for_clickhouse_no_longer_says_that_it_waits() -> None:
@@ -24,7 +24,7 @@ def test_a_recorder_that_gives_up_waiting_for_clickhouse_no_longer_says_that_it_
         raise GivenUp
 
     nobody = Address("127.0.0.1", 1)
-    landing = Landing(lambda: ClickHouse(nobody), "stored", {}, figures, give_up)
+    landing = Landing(lambda: ClickHouse(nobody), "stored", unnamed, figures, give_up)
     with pytest.raises(GivenUp):
         landing.land(Batch(name, "id", 0, [Message(topic=name, partition=0, offset=0, value=value)]))
     assert said == [1]

@@ -12,10 +12,10 @@ from confluent_kafka import Message
 from models import features
 from models.features import FEATURES
 from schemas import codec, topics
-from schemas.profile import HOUR_MS, ROW, ROW_VERSION, NewerRow, empty
+from schemas.profile import DAYS, HOUR_MS, HOURS, KINDS, ROW, ROW_VERSION, NewerRow, empty
 from streams.recording.batch import Batch
 from streams.recording.rows import rows_of
-from tests.support.record import AT, closure, delivery
+from tests.support.record import AT, closure, delivery, unnamed
 
 FEBRUARY, MARCH = 565, 566  # months since 1970
 WRITTEN = 1_790_000_000_000
@@ -35,7 +35,7 @@ def _audit(*records: dict[str, Any]) -> Batch:
 
 
 def _column(batch: Batch, table: str, name: str) -> list[Any]:
-    blocks = [block for block in rows_of(batch, {})[0] if block.table == table]
+    blocks = [block for block in rows_of(batch, unnamed)[0] if block.table == table]
     return [value for block in blocks for value in block.columns[block.names.index(name)]]
 
 
@@ -50,19 +50,19 @@ def test_each_body_goes_to_its_table_with_the_place_of_its_record() -> None:
 
 def test_the_same_batch_gives_the_same_rows_under_the_same_tokens() -> None:
     records = [delivery(n, "a") | {"at": AT + n * 86_400_000} for n in range(60)]
-    first, again = rows_of(_audit(*records), {}), rows_of(_audit(*records), {})
+    first, again = rows_of(_audit(*records), unnamed), rows_of(_audit(*records), unnamed)
     assert first == again
     assert len({block.token for block in first[0]}) == len(first[0]) > 1
 
 
 def test_rows_of_two_months_are_two_blocks() -> None:
     records = [delivery(0, "a"), delivery(1, "b") | {"at": AT + 40 * 86_400_000}, delivery(2, "c")]
-    blocks, _ = rows_of(_audit(*records), {})
+    blocks, _ = rows_of(_audit(*records), unnamed)
     assert [(block.months, list(block.offsets)) for block in blocks] == [(FEBRUARY, [10, 12]), (MARCH, [11])]
 
 
 def test_a_block_in_parts_has_the_same_rows_under_tokens_of_their_own() -> None:
-    (block,), _ = rows_of(_audit(*(delivery(n, "a") for n in range(5))), {})
+    (block,), _ = rows_of(_audit(*(delivery(n, "a") for n in range(5))), unnamed)
     parts = [block.part(0, 2), block.part(2, 5)]
     assert [*parts[0].offsets, *parts[1].offsets] == list(block.offsets)
     assert len({block.token, parts[0].token, parts[1].token}) == 3
@@ -78,7 +78,7 @@ def test_records_that_do_not_decode_are_told_of_and_the_rest_become_rows() -> No
         _message(name, 14, codec.encode(name, delivery(1, "a"))[:-3]),
         _message(name, 15, codec.encode(name, delivery(1, "a")) + b"more"),
     ]
-    blocks, unrecorded = rows_of(Batch(name, "id", 2, [*good.messages, *bad]), {})
+    blocks, unrecorded = rows_of(Batch(name, "id", 2, [*good.messages, *bad]), unnamed)
     assert [list(block.offsets) for block in blocks] == [[10]]
     assert [(each.message.offset(), each.reason) for each in unrecorded] == [
         (11, "malformed"),
@@ -104,7 +104,7 @@ def test_records_of_a_former_schema_become_rows_too() -> None:
 
 def test_a_dead_letter_of_the_recorder_names_the_place_and_keeps_the_bytes() -> None:
     name = topics.AUDIT.name
-    _, (bad,) = rows_of(Batch(name, "id", 2, [_message(name, 11, b"no header", b"\xff")]), {})
+    _, (bad,) = rows_of(Batch(name, "id", 2, [_message(name, 11, b"no header", b"\xff")]), unnamed)
     out = bad.letter()
     letter = codec.decode(topics.DEAD_LETTERS.name, out.value or b"")
     assert (letter["topic"], letter["partition"], letter["offset"]) == (name, 2, 11)
@@ -116,7 +116,7 @@ def test_a_dead_letter_of_the_recorder_names_the_place_and_keeps_the_bytes() -> 
 
 def test_a_dead_letter_of_a_huge_record_keeps_its_beginning_and_hash() -> None:
     name, value = topics.AUDIT.name, b"x" * (2 * 1024 * 1024)
-    _, (bad,) = rows_of(Batch(name, "id", 2, [_message(name, 11, value)]), {})
+    _, (bad,) = rows_of(Batch(name, "id", 2, [_message(name, 11, value)]), unnamed)
     letter = codec.decode(topics.DEAD_LETTERS.name, bad.letter().value or b"")
     assert value.startswith(letter["value"])
     assert len(letter["value"]) < len(value)
@@ -133,7 +133,7 @@ def test_a_record_of_huge_headers_has_a_dead_letter_that_kafka_takes() -> None:
         headers=[("trace", b"x" * 2**21)],
         timestamp=(2, WRITTEN),
     )
-    _, (bad,) = rows_of(Batch(name, "id", 2, [message]), {})
+    _, (bad,) = rows_of(Batch(name, "id", 2, [message]), unnamed)
     out = bad.letter()
     letter = codec.decode(topics.DEAD_LETTERS.name, out.value or b"")
     assert len(out.value or b"") < 1024 * 1024
@@ -160,8 +160,8 @@ def test_of_dead_letters_sizes_and_hashes_are_kept_and_never_the_bytes() -> None
     assert _column(batch, "dlq", "key_bytes") == [7]
     assert _column(batch, "dlq", "key_sha256") == [hashlib.sha256(b"someone").hexdigest()]
     assert _column(batch, "dlq", "value_bytes") == [None]
-    assert "someone" not in repr(rows_of(batch, {}))
-    assert "secret" not in repr(rows_of(batch, {}))
+    assert "someone" not in repr(rows_of(batch, unnamed))
+    assert "secret" not in repr(rows_of(batch, unnamed))
 
 
 def test_the_journals_of_both_lines_make_rows_of_one_table() -> None:
@@ -211,6 +211,20 @@ def test_windows_are_the_features_as_of_the_rows_own_hour() -> None:
             assert found == expected, feature.name
 
 
+def test_rings_are_told_from_the_rows_own_hour_back() -> None:
+    rows = empty(2)
+    rows["hour"] = 412_003
+    rows["hourly"][0, KINDS.index("view"), [412_003 % HOURS, 412_001 % HOURS]] = [5, 7]
+    rows["daily"][0, KINDS.index("cart"), (412_003 // 24 - 34) % DAYS] = 9
+    rows["revenue"][0, (412_003 // 24) % DAYS] = 2**32 - 1
+    batch = _profiles(*((str(n).encode(), row.tobytes()) for n, row in enumerate(rows)))
+
+    assert _column(batch, "profile_snapshot", "views_by_hour") == [[5, 0, 7], []]
+    assert _column(batch, "profile_snapshot", "carts_by_day") == [[*[0] * 34, 9], []]
+    assert _column(batch, "profile_snapshot", "revenue_by_day") == [[2**32 - 1], []]
+    assert _column(batch, "profile_snapshot", "views_by_day") == [[], []]
+
+
 def test_the_last_row_of_a_recipient_in_a_batch_counts_and_a_tombstone_takes_it_away() -> None:
     rows = empty(3)
     rows["zone"] = [b"Europe/Berlin", b"Asia/Tokyo", b"UTC"]
@@ -226,13 +240,14 @@ def test_the_last_row_of_a_recipient_in_a_batch_counts_and_a_tombstone_takes_it_
 def test_segments_consent_and_times_are_told_by_name() -> None:
     row = empty(1)
     row["segments"][0] = [0b101, 1 << 63]
+    row["segments_version"] = 3
     row["consent"][0] = [1, 2, 0]
     row["suppressed"] = 2
     row["last"][0, 1] = AT
     batch = _profiles((b"a", row[0].tobytes()))
-    (block,), _ = rows_of(batch, {0: "active", 2: "lapsing"})
+    (block,), _ = rows_of(batch, lambda version: {0: f"active_{version}", 2: "lapsing"})
     found = {name: column[0] for name, column in zip(block.names, block.columns, strict=True)}
-    assert found["segments"] == ["active", "lapsing", "segment_127"]
+    assert found["segments"] == ["active_3", "lapsing", "segment_127"]
     assert [found[f"consent_{p}"] for p in ("mail", "profiling", "tracking")] == [
         "granted",
         "withdrawn",
@@ -244,10 +259,10 @@ def test_segments_consent_and_times_are_told_by_name() -> None:
 
 def test_a_value_that_is_no_row_is_told_of_and_a_newer_row_stops_the_recorder() -> None:
     batch = _profiles((b"a", b"\x01short"), (b"b", empty(1).tobytes()))
-    blocks, unrecorded = rows_of(batch, {})
+    blocks, unrecorded = rows_of(batch, unnamed)
     assert [list(block.offsets) for block in blocks] == [[1]]
     assert [(each.message.offset(), each.reason) for each in unrecorded] == [(0, "malformed")]
     newer = np.zeros(1, ROW)
     newer["version"] = ROW_VERSION + 1
     with pytest.raises(NewerRow):
-        rows_of(_profiles((b"a", newer.tobytes())), {})
+        rows_of(_profiles((b"a", newer.tobytes())), unnamed)

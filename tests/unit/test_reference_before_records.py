@@ -225,7 +225,6 @@ def test_time_passing_enters_a_segment_at_the_latest_evaluation_time(world: Worl
     cause = f"due/enter:rested/{due_at}"
     assert decision["decision_id"] == str(ids.decision_id(cause, "ann", "come_back", 1))
     assert decision["cause"] == expected
-    assert world.ann.entered == {1: (NOW + 22 * HOUR) // MINUTE}
     assert result.fates[CLICKS]["decided"] == 0
 
 

@@ -122,15 +122,15 @@ def test_a_segment_is_entered_by_the_event_that_fulfils_it_and_sets_off_its_camp
     event_id = ids.event_id(CLICKS, 0, 3)
     assert decision["cause"]["event_id"] == event_id
     assert decision["decision_id"] == str(ids.decision_id(event_id, "ann", "look_again", 1))
-    assert (world.ann.segments, world.ann.entered) == ({0}, {0: NOW // MINUTE})
+    assert world.ann.segments == {0}
 
 
-def test_leaving_a_segment_clears_the_time_of_entry(world: World) -> None:
-    world.ann.segments, world.ann.entered = {0, 9}, {0: 5}
+def test_segments_are_left_by_number(world: World) -> None:
+    world.ann.segments = {0, 9}
     result = world.cut(NOW, click("scroll"))
     left = [(body["segment"], body["entered"]) for body in bodies(result, "transition")]
     assert left == [("viewers", False), ("buyers", False)]
-    assert (world.ann.segments, world.ann.entered) == (set(), {})
+    assert world.ann.segments == set()
 
 
 def test_an_event_sets_off_the_campaigns_of_its_kind_by_number() -> None:

@@ -44,7 +44,7 @@ def full_recipient() -> Recipient:
         consent_version={"mail": 9, "tracking": -1},
         suppressed=2,
         segments={0, 63, 64, 127},
-        entered={0: 5, 7: 6},
+        segments_version=5,
         cooldown={63: 8},
         sent=[(1, 3), (2, 4)],
         slots=[
@@ -70,7 +70,7 @@ def test_every_field_of_a_recipient_reaches_the_bytes() -> None:
 
 def test_packed_rings_and_lists_stand_where_the_layout_says() -> None:
     row = np.frombuffer(pack(full_recipient()), ROW)[0]
-    assert row["version"] == 2
+    assert row["version"] == 3
     assert row["hourly"][0, NOON_HOUR % 48] == 3
     assert row["daily"][5, (NOON_HOUR // 24 - 34) % 35] == 255
     assert list(row["sent_at"]) == [0] * 10 + [1, 2]
