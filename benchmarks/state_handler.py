@@ -10,7 +10,7 @@ from typing import Final, cast
 import numpy as np
 import polars as pl
 
-from schemas import columns
+from schemas import codec, columns
 from streams.engine.control import Control
 from streams.engine.cut import Cut, Handled, Turn
 from streams.engine.journal import Tally
@@ -40,7 +40,7 @@ class Counting:
         if not len(records):
             return Handled(tallies=[tally], figures=figures)
         all_keys = cast(list[bytes], records.keys)
-        frame = columns.decode(self._topic, cast(list[bytes], records.values), all_keys)
+        frame = columns.decode(codec.current_id(self._topic), cast(list[bytes], records.values), all_keys)
         at = frame.get_column("occurred_at").to_physical().to_numpy()
         kind = frame.get_column("kind").cast(_KIND).to_physical().to_numpy()
         place: dict[bytes, int] = {}

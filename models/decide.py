@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from models import columns, contact, profile, redefinition, slots, triggers
+from models import columns, contact, human, profile, redefinition, slots, triggers
 from models.audit import Output
 from models.changes import state_of
 from models.inputs import Behaviour, Causes, Moment, Other, Rules
@@ -17,7 +17,7 @@ from models.triggers import BEFORE_RECORDS, States
 from schemas import topics
 from schemas.layouts import opaque, picked
 from schemas.policy import Policy
-from schemas.profile import HOUR_MS, PURPOSES
+from schemas.profile import CLICK, HOUR_MS, PURPOSES
 
 _PROFILING: Final = PURPOSES.index("profiling")
 
@@ -26,7 +26,7 @@ _PROFILING: Final = PURPOSES.index("profiling")
 class Fates:
     """By position: which records were filtered, and which triggered a campaign."""
 
-    duplicate: np.ndarray
+    filtered: np.ndarray  # duplicates, and what machines did
     stale: list[int]
     unknown_dispatch: list[int]
     deciding: np.ndarray
@@ -85,8 +85,10 @@ def decide(
     profile.forget(rows, stale_profiles)
     changed |= stale_profiles
     lives = profile.Lives.begin(rows, *spells.withdrawals())
-    accepted = profile.accept(rows, behaviour.row, behaviour.hashes)
-    events = _events(rows, behaviour, accepted, others, policy, spells, lives)
+    accepted = behaviour.doubt != human.MACHINE
+    some = np.flatnonzero(accepted)
+    accepted[some] = profile.accept(rows, behaviour.row[some], behaviour.hashes[some])
+    events = _events(rows, behaviour, accepted, others, policy, spells, lives, now)
     added = profile.additions(lives.rows, events, now)
     passed = profile.last_evaluation(rows, before, now) * known
     passed = np.where(stale_profiles & (passed == 0), now // HOUR_MS * HOUR_MS, passed)
@@ -163,8 +165,9 @@ def _events(
     policy: Policy,
     spells: _Spells,
     lives: profile.Lives,
+    now: int,
 ) -> Events:
-    """The accepted events, each with its recipient's zone at that moment, and whether it may be kept."""
+    """The accepted events, each with its recipient's zone at that moment, and what of it may be kept."""
     row, position = behaviour.row[accepted], behaviour.position[accepted]
     zone = contact.zone_of(rows, policy.contact)[row]
     moves = sorted((o.row, o.position, o.fields["zone"].encode()) for o in others if o.fields.get("zone"))
@@ -174,7 +177,9 @@ def _events(
         zone[latest >= 0] = name[latest[latest >= 0]]
     kind, at, amount = behaviour.kind[accepted], behaviour.at[accepted], behaviour.amount[accepted]
     counts, life = spells.may_at(row, position), lives.of(row, position)
-    return Events(row, position, kind, at, amount, zone, counts, life)
+    last, doubt = lives.rows["last"][:, CLICK], behaviour.doubt[accepted]
+    weight = human.weights((row, life), kind, at, counts, doubt, last, rows["sent_at"], now)
+    return Events(row, position, kind, at, amount, zone, counts, life, weight)
 
 
 def _transitions(

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from schemas.profile import DAYS, HOUR_MS, HOURS, KINDS
+from schemas.profile import DAYS, HOUR_MS, HOURS, KINDS, UNITS
 
 PLURALS: Final = {
     "views": "view",
@@ -20,14 +20,21 @@ PLURALS: Final = {
 }
 HOUR_WINDOWS: Final = (1, 6, 24, 48)
 DAY_WINDOWS: Final = (7, 14, 30)
+_RATES: Final = (
+    ("clicks", "opens"),
+    ("carts", "views"),
+    ("purchases", "views"),
+    ("purchases", "carts"),
+)
 
 
 @dataclass(frozen=True)
 class Feature:
     """One named number of a recipient.
 
-    `source` is `counter`, `revenue`, `last` or `first`; `kind` a column of the row's counters (-1 where it
-    has none); a window counts its current, partial bucket.
+    `source` is `counter`, `revenue`, `rate`, `last` or `first`; `kind` a column of the row's counters (-1
+    where it has none); a window counts its current, partial bucket. A rate is the first of its two `parts`
+    by the second.
     """
 
     name: str
@@ -37,6 +44,17 @@ class Feature:
     kind: int = -1
     hours: int = 0
     days: int = 0
+    parts: tuple["Feature", ...] = ()
+
+    @property
+    def counted(self) -> tuple["Feature", ...]:
+        """Counts and sums that it is made of; none of a time."""
+        return self.parts or ((self,) if self.source in ("counter", "revenue") else ())
+
+    @property
+    def unit_of_count(self) -> int:
+        """What one of the things counted is in the integers of `base`."""
+        return int(UNITS[self.kind]) if self.source == "counter" else 1
 
 
 def _table() -> dict[str, Feature]:
@@ -59,6 +77,13 @@ def _table() -> dict[str, Feature]:
     for n in DAY_WINDOWS:
         doc = f"spent in the current UTC day and the {n - 1} before it"
         out.append(Feature(f"revenue_{n}d", "revenue", "minor units", doc, days=n))
+    named = {feature.name: feature for feature in out}
+    for made, per in _RATES:
+        for n in DAY_WINDOWS:
+            name = f"{made}_per_{PLURALS[per]}_{n}d"
+            doc = f"{made}_{n}d by {per}_{n}d; NULL without {per}"
+            parts = named[f"{made}_{n}d"], named[f"{per}_{n}d"]
+            out.append(Feature(name, "rate", "ratio", doc, days=n, parts=parts))
     out.append(Feature("hours_since_first", "first", "hours", "since the first event; NULL if none"))
     return {feature.name: feature for feature in out}
 
@@ -75,6 +100,9 @@ def named_in(expressions: Iterable[str]) -> tuple[Feature, ...]:
 
 def in_clickhouse(feature: Feature, now: int) -> str:
     """SQL of a feature as of `now` (UTC ms) over `profile_snapshot`, as `value` of `base` for rolled rows."""
+    if feature.source == "rate":
+        made, per = (in_clickhouse(part, now) for part in feature.parts)
+        return f"{made} / nullIf({per}, 0)"
     if feature.source in ("last", "first"):
         at = "first_event_at" if feature.source == "first" else f"last_{KINDS[feature.kind]}_at"
         return f"({now} - toUnixTimestamp64Milli({at})) / {HOUR_MS}"
@@ -88,7 +116,10 @@ def in_clickhouse(feature: Feature, now: int) -> str:
 
 
 def base(rows: np.ndarray, feature: Feature, now: int) -> np.ndarray:
-    """Integer base of a feature of rolled rows: a count, a sum, or a time in UTC ms (0 never), int64 (n,)."""
+    """Integer base of a feature of rolled rows: a count, a sum, or a time in UTC ms (0 never), int64 (n,).
+
+    A rate has none of its own, but those of its parts.
+    """
     hour = now // HOUR_MS
     if feature.source == "counter" and feature.hours:
         buckets = (hour - np.arange(feature.hours)) % HOURS
@@ -100,8 +131,13 @@ def base(rows: np.ndarray, feature: Feature, now: int) -> np.ndarray:
     return np.asarray(rows["first"] if feature.source == "first" else rows["last"][:, feature.kind])
 
 
+def rate(made: np.ndarray, per: np.ndarray) -> np.ndarray:
+    """Values of a rate from those of its parts; NaN stands for NULL."""
+    return np.asarray(np.divide(made, per, out=np.full(len(made), np.nan), where=per > 0))
+
+
 def value(feature: Feature, integers: np.ndarray, now: int) -> np.ndarray:
     """Float64 value of a feature from its integers; NaN stands for NULL."""
     if feature.source in ("last", "first"):
         return np.where(integers > 0, (now - integers) / HOUR_MS, np.nan)
-    return integers.astype(np.float64)
+    return integers.astype(np.float64) / feature.unit_of_count

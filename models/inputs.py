@@ -25,13 +25,17 @@ class Moment:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """n clicks and purchases sorted by (row, position): as `profile.Events`, plus hashes of ids (0 none)."""
+    """n clicks and purchases sorted by (row, position): as `profile.Events`.
+
+    Besides, `doubt` as `models.human` has it, and hashes of ids (0 none).
+    """
 
     row: np.ndarray
     position: np.ndarray
     kind: np.ndarray
     at: np.ndarray
     amount: np.ndarray
+    doubt: np.ndarray
     hashes: np.ndarray
 
 

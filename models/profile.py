@@ -16,6 +16,7 @@ from schemas.profile import (
     KINDS,
     RECENT_SLOTS,
     SATURATED,
+    UNITS,
     WEIGHT_ONE,
     Slot,
 )
@@ -38,7 +39,8 @@ class Events:
 
     `row` indexes the cut's rows, `position` is the place in the cut, `kind` a column of the counters, `at`
     UTC ms, `amount` minor units (0 but for purchases), `zone` the recipient's zone at that moment (S32).
-    `counts` says whether it may be kept, and `life` to which of the recipient's `Lives` it belongs.
+    `counts` says whether it may be kept, `life` to which of the recipient's `Lives` it belongs, and `weight`
+    what it adds to a counter, in `UNITS` of its kind.
     """
 
     row: np.ndarray
@@ -49,6 +51,7 @@ class Events:
     zone: np.ndarray
     counts: np.ndarray
     life: np.ndarray
+    weight: np.ndarray
 
     def __len__(self) -> int:
         """Return the number of events."""
@@ -103,7 +106,7 @@ def additions(rows: np.ndarray, events: Events, now: int) -> Additions:
     in_hours, in_days = hour > this_hour - HOURS, day > this_hour // 24 - DAYS
     row, kind = events.life, events.kind
     counter = row * len(KINDS) + kind
-    one = events.counts.astype(np.int64)
+    one = events.weight * events.counts
     to_hour = columns.saturating(
         rows["hourly"][row, kind, hour % HOURS].astype(np.int64),
         one * in_hours,
@@ -123,15 +126,24 @@ def additions(rows: np.ndarray, events: Events, now: int) -> Additions:
         _REVENUE_MAX,
     )
     slot = zones.week_slot(zones.local_hours(events.zone, hour)) if len(events) else hour
-    return Additions(hour, to_hour, to_day, to_revenue, slot, _activity(rows, events, hour, in_hours))
+    activity = _activity(rows, events, hour, in_hours, to_hour)
+    return Additions(hour, to_hour, to_day, to_revenue, slot, activity)
 
 
-def _activity(rows: np.ndarray, events: Events, hour: np.ndarray, in_hours: np.ndarray) -> np.ndarray:
-    """Weight each event adds to its hour of week: an active hour votes once, with its strongest kind."""
-    own = np.where(in_hours & events.counts, WEIGHTS[events.kind], 0)
+def _activity(
+    rows: np.ndarray, events: Events, hour: np.ndarray, in_hours: np.ndarray, to_hour: np.ndarray
+) -> np.ndarray:
+    """Weight each event adds to its hour of week: an active hour votes once, with its strongest kind.
+
+    Where only part of a person was there, with that part of its weight.
+    """
     bucket = hour % HOURS
-    seen = (rows["hourly"][events.life[:, None], np.arange(len(KINDS)), bucket[:, None]] > 0) * WEIGHTS
-    stored = seen.max(1, initial=0)
+    counted = rows["hourly"][events.life[:, None], np.arange(len(KINDS)), bucket[:, None]].astype(np.int64)
+    stored = (np.minimum(counted, UNITS) * WEIGHTS // UNITS).max(1, initial=0)
+    own = np.where(in_hours & events.counts, WEIGHTS[events.kind], 0)
+    part = np.flatnonzero((own > 0) & (events.weight < UNITS[events.kind]))
+    if len(part):
+        own = np.where(own > 0, _whole(counted, events, bucket, to_hour), 0)
     keys = events.life * HOURS + bucket
     order = np.argsort(keys, kind="stable")
     # Events before the ring share buckets with hours inside it; they weigh nothing and change no maximum.
@@ -141,6 +153,17 @@ def _activity(rows: np.ndarray, events: Events, hour: np.ndarray, in_hours: np.n
     out = np.empty_like(own)
     out[order] = np.maximum(own[order] - before, 0)
     return out
+
+
+def _whole(counted: np.ndarray, events: Events, bucket: np.ndarray, to_hour: np.ndarray) -> np.ndarray:
+    """What the kind of each event weighs in its hour, with all of that kind up to it."""
+    counter = (events.life * len(KINDS) + events.kind) * HOURS + bucket
+    order = np.argsort(counter, kind="stable")
+    sums = np.empty_like(to_hour)
+    sums[order] = columns.running_sum(to_hour[order], counter[order])
+    upto = counted[np.arange(len(events)), events.kind] + sums
+    unit = UNITS[events.kind]
+    return np.asarray(np.minimum(upto, unit) * WEIGHTS[events.kind] // unit)
 
 
 def add(rows: np.ndarray, events: Events, added: Additions) -> None:
@@ -154,8 +177,10 @@ def add(rows: np.ndarray, events: Events, added: Additions) -> None:
     np.minimum.at(first, row, np.where(events.counts, events.at, NEVER))
     rows["first"] = np.where(first == NEVER, 0, first)
     hour_now = rows["hour"][row].astype(np.int64)
-    lost = (added.hour > hour_now - HOURS) & (added.to_hour < 1)
-    lost |= (day > hour_now // 24 - DAYS) & ((added.to_day < 1) | (added.to_revenue < events.amount))
+    lost = (added.hour > hour_now - HOURS) & (added.to_hour < events.weight)
+    lost |= (day > hour_now // 24 - DAYS) & (
+        (added.to_day < events.weight) | (added.to_revenue < events.amount)
+    )
     rows["flags"][row[lost & events.counts]] |= SATURATED
 
 

@@ -12,7 +12,7 @@ from models.features import Feature
 from models.inputs import Causes
 from models.profile import Additions, Events, Lives
 from models.segments import Segments
-from schemas.profile import HOUR_MS, KINDS
+from schemas.profile import HOUR_MS, KINDS, UNITS
 
 BEFORE_RECORDS = -1  # position of what the passage of time sets off
 
@@ -75,16 +75,35 @@ def _values(
 ) -> np.ndarray:
     """Features in each state, float64 (n, f): the row's base and what the events of its run added so far."""
     values = np.empty((len(life), len(used)))
-    additive = [i for i, feature in enumerate(used) if feature.source in ("counter", "revenue")]
-    if additive:
-        gains = _gains([used[i] for i in additive], events, added, now)
-        bases = np.stack([features.base(rows, used[i], now) for i in additive], axis=1)
-        values[:, additive] = bases[life] + columns.running_sum(gains[event], life)
+    counted = dict.fromkeys(part for feature in used for part in feature.counted)
+    sums = dict(zip(counted, _sums([*counted], rows, life, event, events, added, now), strict=True))
     for i, feature in enumerate(used):
-        if feature.source not in ("counter", "revenue"):
+        if feature.source == "rate":
+            values[:, i] = features.rate(*(sums[part] for part in feature.parts))
+        elif feature.counted:
+            values[:, i] = sums[feature]
+        else:
             integers = _latest(feature, features.base(rows, feature, now)[life], event, life, events)
             values[:, i] = features.value(feature, integers, now)
     return values
+
+
+def _sums(
+    counted: Sequence[Feature],
+    rows: np.ndarray,
+    life: np.ndarray,
+    event: np.ndarray,
+    events: Events,
+    added: Additions,
+    now: int,
+) -> np.ndarray:
+    """Counts and sums in each state, float64 (f, n)."""
+    if not counted:
+        return np.empty((0, len(life)))
+    gains = _gains(counted, events, added, now)
+    bases = np.stack([features.base(rows, feature, now) for feature in counted], axis=1)
+    units = [feature.unit_of_count for feature in counted]
+    return np.asarray(((bases[life] + columns.running_sum(gains[event], life)) / units).T)
 
 
 def _gains(additive: Sequence[Feature], events: Events, added: Additions, now: int) -> np.ndarray:
@@ -129,18 +148,19 @@ class Triggers:
 def triggers(
     found: States, events: Events, forgotten: np.ndarray, campaigns: Campaigns, segments: Segments
 ) -> Triggers:
-    """Campaigns that ask: a segment entered or left, or an event of the kind they name.
+    """Campaigns that ask: a segment entered or left, or an event of their kind that a person probably made.
 
     Nobody asks where a recipient is forgotten: of their own will, or, bool (n,) by row, before the records.
     """
     kinds = np.append(events.kind, -1)[found.event]
+    probable = np.append(2 * events.weight >= UNITS[events.kind], False)[found.event]
     may_ask = (found.event >= 0) | ((found.position == BEFORE_RECORDS) & ~forgotten[found.row])
     which: list[np.ndarray] = []
     states_of: list[np.ndarray] = []
     for number, campaign in enumerate(campaigns.definitions):
         cause = campaign.trigger
         if cause.event is not None:
-            asks = kinds == KINDS.index(cause.event)
+            asks = (kinds == KINDS.index(cause.event)) & probable
         else:
             column = segments.column(str(cause.enter or cause.leave))
             now, then = found.holds[:, column], found.held[:, column]

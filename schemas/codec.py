@@ -39,7 +39,13 @@ def ids() -> Mapping[int, str]:
 @cache
 def current_id(topic: str) -> int:
     """Id that is written to `topic` today: the last whose file belongs to it."""
-    return max(number for number, stem in ids().items() if topic_of(stem) == topic)
+    return ids_of(topic)[-1]
+
+
+@cache
+def ids_of(topic: str) -> tuple[int, ...]:
+    """Every id that was ever written to `topic`, the oldest first."""
+    return tuple(sorted(number for number, stem in ids().items() if topic_of(stem) == topic))
 
 
 def topic_of(stem: str) -> str:

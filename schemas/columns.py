@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
+import fastavro
 import polars as pl
 
 from schemas import codec
@@ -31,9 +32,9 @@ def _container_header(number: int) -> bytes:
 
 
 @cache
-def _sentinel(topic: str) -> bytes:
+def _sentinel(number: int) -> bytes:
     """A valid record that no producer writes; decoded last, it proves that the block was consumed whole."""
-    fields = json.loads(codec.schema_json(codec.current_id(topic)))["fields"]
+    fields = json.loads(codec.schema_json(number))["fields"]
     record = {}
     for field in fields:
         kind = field["type"]
@@ -48,11 +49,13 @@ def _sentinel(topic: str) -> bytes:
             record[field["name"]] = False
         else:
             record[field["name"]] = _SENTINEL
-    return codec.encode(topic, record)[codec.HEADER_BYTES :]
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, codec.parsed(number), record)
+    return out.getvalue()
 
 
-def decode(topic: str, values: Sequence[bytes], keys: Sequence[bytes]) -> pl.DataFrame:
-    """Records of `topic`, all written with its current schema, as a frame with one row a record.
+def decode(number: int, values: Sequence[bytes], keys: Sequence[bytes]) -> pl.DataFrame:
+    """Records that were all written with the schema of this id, as a frame with one row a record.
 
     Parameters
     ----------
@@ -78,9 +81,9 @@ def decode(topic: str, values: Sequence[bytes], keys: Sequence[bytes]) -> pl.Dat
     ):
         raise ColumnsRefused("a record does not begin with its key")
     bodies = [value[codec.HEADER_BYTES :] for value in values]
-    bodies.append(_sentinel(topic))
+    bodies.append(_sentinel(number))
     block = b"".join(bodies)
-    container = b"".join((_container_header(codec.current_id(topic)), long(len(bodies)), sized(block), _SYNC))
+    container = b"".join((_container_header(number), long(len(bodies)), sized(block), _SYNC))
     try:
         frame = pl.read_avro(io.BytesIO(container))
     except BaseException as error:  # a panic of the reader on bad bytes is not an Exception

@@ -17,7 +17,10 @@ MAX_ROW_BYTES: Final = 2048
 
 # Kinds of behaviour, in the order of the row's columns; never reordered, new kinds go to the end.
 KINDS: Final = ("view", "click", "scroll", "search", "cart", "open", "purchase")
-PURCHASE: Final = KINDS.index("purchase")
+CLICK, OPEN, PURCHASE = (KINDS.index(kind) for kind in ("click", "open", "purchase"))
+# What one event of each kind counts: machines click and open too, so those count by quarters of a person.
+HUMAN_ONE: Final = 4
+UNITS: Final = np.array([HUMAN_ONE if kind in (CLICK, OPEN) else 1 for kind in range(len(KINDS))])
 PURPOSES: Final = ("mail", "profiling", "tracking")
 
 HOURS: Final = 48
@@ -81,8 +84,8 @@ _ROW_1: Final = np.dtype(
         ("version", "u1"),
         ("flags", "u1"),
         ("hour", "<i4"),  # UTC hour that the counters were rolled to; day and week follow from it
-        ("hourly", "u1", (len(KINDS), HOURS)),  # ring: bucket of UTC hour h is h % 48
-        ("daily", "u1", (len(KINDS), DAYS)),  # ring: bucket of UTC day d is d % 35
+        ("hourly", "u1", (len(KINDS), HOURS)),  # ring, in `UNITS`: bucket of UTC hour h is h % 48
+        ("daily", "u1", (len(KINDS), DAYS)),  # ring, in `UNITS`: bucket of UTC day d is d % 35
         ("revenue", "<u4", (DAYS,)),  # minor units, same ring
         ("active", "<u2", (WEEK_HOURS,)),  # active hours by local hour of week, 1/256, Monday 00:00 first
         ("last", "<i8", (len(KINDS),)),  # latest event time per kind, UTC ms, 0 never
@@ -137,12 +140,14 @@ def _more_sends(old: np.ndarray, new: np.ndarray) -> None:
     new["sent_campaign"][:, -kept:] = old["sent_campaign"]
 
 
-def _segments_of_files(_old: np.ndarray, _new: np.ndarray) -> None:
-    """Segments are those of the policy files: version 0."""
+def _quarters(old: np.ndarray, new: np.ndarray) -> None:
+    """Clicks and opens were counted whole. Segments were those of the policy files: version 0."""
+    for name in ("hourly", "daily"):
+        new[name] = np.minimum(old[name] * UNITS[:, None], COUNTER_MAX)
 
 
 # Every layout there was, and how a row of one becomes a row of the next; never changed, only added to.
-LAYOUTS: Final = Layouts("a row", (_ROW_1, _ROW_2, ROW), (_more_sends, _segments_of_files))
+LAYOUTS: Final = Layouts("a row", (_ROW_1, _ROW_2, ROW), (_more_sends, _quarters))
 
 
 def seconds(at: Any) -> Any:

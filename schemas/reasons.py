@@ -48,6 +48,7 @@ class Filtered(StrEnum):
     DUPLICATE = "duplicate"
     STALE = "stale"
     UNKNOWN_DISPATCH = "unknown_dispatch"
+    MACHINE = "machine"
 
 
 class DeadLetterReason(StrEnum):

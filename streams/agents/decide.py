@@ -293,6 +293,7 @@ def _behaviour(taken: Taken, live: np.ndarray, row_of: np.ndarray) -> Behaviour:
         taken.kind[which],
         taken.at[which],
         taken.amount[which],
+        taken.doubt[which],
         taken.hashes(which),
     )
 
@@ -320,7 +321,7 @@ def _tallies(taken: Taken, decided: Decided, parts: Sequence[_Part]) -> list[lis
     fates = decided.fates
     n = len(taken.records)
     filtered, dead, gone, deciding = (np.zeros(n, np.bool_) for _ in range(4))
-    filtered[[*fates.duplicate.tolist(), *fates.stale, *fates.unknown_dispatch]] = True
+    filtered[[*fates.filtered.tolist(), *fates.stale, *fates.unknown_dispatch]] = True
     dead[list(taken.dead)] = True
     gone[[position for part in parts for position in part.moved]] = True
     deciding[fates.deciding] = True

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import xxhash
 
-from models import columns
+from models import columns, human
 from schemas import codec, ids, topics, zones
 from schemas import columns as blocks
 from schemas.codec import MalformedRecord, UnknownSchema
@@ -48,6 +48,7 @@ class Taken:
     at: np.ndarray  # event time UTC ms, 0 unknown
     kind: np.ndarray  # column of the counters, -1 where none
     amount: np.ndarray
+    doubt: np.ndarray  # that a person did it, u1: `models.human`
     event_ids: list[str | None]  # the producer's
     fields: dict[int, Mapping[str, Any]]  # by position: consent, attributes, delivery
     dead: dict[int, tuple[DeadLetterReason, str]] = field(default_factory=dict)
@@ -138,6 +139,7 @@ def take(cuts: Sequence[Cut]) -> Taken:
         np.concatenate([part.at for part in parts])[order],
         np.concatenate([part.kind for part in parts])[order],
         np.concatenate([part.amount for part in parts])[order],
+        np.concatenate([part.doubt for part in parts])[order],
         [event_ids[i] for i in listed],
         fields,
         dead,
@@ -159,27 +161,31 @@ def _of_topic(rank: int, topic: str, cuts: Sequence[Cut]) -> Taken:
         np.zeros(n, np.int64),
         np.full(n, -1),
         np.zeros(n, np.int64),
+        np.zeros(n, np.uint8),
         [None] * n,
         {},
     )
-    header = codec.header(codec.current_id(topic))
-    plain = [
-        i
-        for i, value in enumerate(records.values)
-        if value is not None and value.startswith(header) and len(value) <= topics.MAX_RECORD_BYTES
-    ]
-    done = _block(taken, topic, plain, now) if topic in _BEHAVIOUR and plain else []
+    done: list[int] = []
+    for number in codec.ids_of(topic) if topic in _BEHAVIOUR and n else ():
+        header = codec.header(number)
+        plain = [
+            i
+            for i, value in enumerate(records.values)
+            if value is not None and value.startswith(header) and len(value) <= topics.MAX_RECORD_BYTES
+        ]
+        if plain:
+            done += _block(taken, topic, number, plain, now)
     if len(done) < n:
         for i in sorted(set(range(n)) - set(done)):
             _one(taken, topic, i, now)
     return taken
 
 
-def _block(taken: Taken, topic: str, places: list[int], now: int) -> list[int]:
-    """Decode records of one topic together; returns the places of those that could be."""
+def _block(taken: Taken, topic: str, number: int, places: list[int], now: int) -> list[int]:
+    """Decode records of one topic and one schema together; returns the places of those that could be."""
     values, keys = taken.records.values, taken.recipient
     try:
-        frame = blocks.decode(topic, [values[i] or b"" for i in places], [keys[i] for i in places])
+        frame = blocks.decode(number, [values[i] or b"" for i in places], [keys[i] for i in places])
     except blocks.ColumnsRefused:
         # By cut, then: a block is laxer than a single record, and a cut's fate must not hang on another's.
         cuts = taken.cut[places].tolist()
@@ -188,7 +194,7 @@ def _block(taken: Taken, topic: str, places: list[int], now: int) -> list[int]:
         by_cut: dict[int, list[int]] = {}
         for cut, place in zip(cuts, places, strict=True):
             by_cut.setdefault(cut, []).append(place)
-        return [place for some in by_cut.values() for place in _block(taken, topic, some, now)]
+        return [place for some in by_cut.values() for place in _block(taken, topic, number, some, now)]
     _fill(taken, topic, np.array(places), frame, now)
     return places
 
@@ -201,7 +207,9 @@ def _fill(taken: Taken, topic: str, places: np.ndarray, frame: pl.DataFrame, now
         taken.kind[places] = PURCHASE
         taken.amount[places] = frame.get_column("amount").to_numpy()
     else:
-        taken.kind[places] = [_KIND_NUMBER[kind] for kind in frame.get_column("kind").to_list()]
+        kinds = frame.get_column("kind").to_list()
+        taken.kind[places] = [_KIND_NUMBER[kind] for kind in kinds]
+        _doubt(taken, places, frame, kinds)
     event_ids = frame.get_column("event_id")
     lengths: int | np.ndarray = 1
     whole = len(places) == len(taken.recipient)
@@ -222,6 +230,14 @@ def _fill(taken: Taken, topic: str, places: np.ndarray, frame: pl.DataFrame, now
     suspect |= (at < now - _TOO_LATE_MS) | (at > now + _TOO_EARLY_MS)
     for i in places[suspect].tolist():
         _one(taken, topic, i, now)
+
+
+def _doubt(taken: Taken, places: np.ndarray, frame: pl.DataFrame, kinds: Sequence[str]) -> None:
+    """Judge by agent and network, where some producer told them."""
+    told = [frame.get_column(name) for name in ("agent", "network") if name in frame.columns]
+    if any(column.null_count() < len(column) for column in told):
+        agents, networks = (column.to_list() for column in told)
+        taken.doubt[places] = list(map(human.doubt, kinds, agents, networks))
 
 
 def _one(taken: Taken, topic: str, i: int, now: int) -> None:
@@ -271,6 +287,7 @@ def _one(taken: Taken, topic: str, i: int, now: int) -> None:
         taken.kind[i], taken.amount[i] = PURCHASE, fields["amount"]
     elif topic == topics.CLICKS.name:
         taken.kind[i] = KINDS.index(fields["kind"])
+        taken.doubt[i] = human.doubt(fields["kind"], fields["agent"], fields["network"])
     else:
         taken.fields[i] = fields
 

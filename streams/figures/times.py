@@ -35,10 +35,10 @@ def column(topic: str, found: Sequence[tuple[bytes, bytes]], name: str) -> pl.Da
 
     Records that do not decode are left out: they are among the dead letters.
     """
-    header = codec.header(codec.current_id(topic))
-    if all(value.startswith(header) for _, value in found):
+    number = codec.current_id(topic)
+    if all(value.startswith(codec.header(number)) for _, value in found):
         try:
-            frame = columns.decode(topic, [value for _, value in found], [key for key, _ in found])
+            frame = columns.decode(number, [value for _, value in found], [key for key, _ in found])
             return frame.select("recipient_id", pl.col(name).cast(pl.Int64) if name.endswith("_at") else name)
         except columns.ColumnsRefused:
             pass

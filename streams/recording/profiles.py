@@ -18,6 +18,7 @@ from schemas.profile import (
     PURPOSES,
     SATURATED,
     SECOND_MS,
+    UNITS,
     Consent,
     Slot,
     Suppression,
@@ -108,15 +109,18 @@ def _windows(rows: np.ndarray) -> Columns:
     revenue = spent.cumsum(1, dtype=np.uint64)
     columns: Columns = {"revenue_by_day": _trimmed(spent)}
     for kind, plural in enumerate(PLURALS):
-        columns[f"{plural}_by_hour"] = _trimmed(by_hour[:, kind])
-        columns[f"{plural}_by_day"] = _trimmed(by_day[:, kind])
+        unit = UNITS[kind]
+        columns[f"{plural}_by_hour"] = _trimmed(_whole(by_hour[:, kind], unit))
+        columns[f"{plural}_by_day"] = _trimmed(_whole(by_day[:, kind], unit))
     for feature in FEATURES.values():
         if feature.source == "revenue":
             columns[feature.name] = revenue[:, feature.days - 1].tolist()
         elif feature.source == "counter" and feature.hours:
-            columns[feature.name] = hourly[:, feature.kind, feature.hours - 1].tolist()
+            counted = hourly[:, feature.kind, feature.hours - 1]
+            columns[feature.name] = _whole(counted, feature.unit_of_count).tolist()
         elif feature.source == "counter":
-            columns[feature.name] = daily[:, feature.kind, feature.days - 1].tolist()
+            counted = daily[:, feature.kind, feature.days - 1]
+            columns[feature.name] = _whole(counted, feature.unit_of_count).tolist()
     return columns
 
 
@@ -131,7 +135,12 @@ def _segments(rows: np.ndarray, names: SegmentNames) -> list[list[str]]:
     return [members[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _trimmed(buckets: np.ndarray) -> list[list[int]]:
+def _whole(counted: np.ndarray, unit: int) -> np.ndarray:
+    """Counts of things, of which one is `unit`: floats only where there are parts of them."""
+    return counted if unit == 1 else counted / unit
+
+
+def _trimmed(buckets: np.ndarray) -> list[list[Any]]:
     """Lists of each row's buckets without the zeros at the end: most are empty."""
     ends = np.where(buckets.any(1), buckets.shape[1] - np.argmax(buckets[:, ::-1] != 0, axis=1), 0)
     return [some[:end] if end else [] for some, end in zip(buckets.tolist(), ends.tolist(), strict=True)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from infra.embedded.clickhouse import ClickHouseServer
 from models import features as live
 from models import profile, segment_sql
-from models.features import FEATURES
+from models.features import FEATURES, Feature
 from models.segments import Segments
 from schemas.policy import Segment
 from schemas.profile import HOUR_MS, ROW, empty
@@ -178,6 +178,12 @@ def _real_profiles() -> dict[bytes, bytes]:
     return rows
 
 
+def _values(feature: Feature, rows: np.ndarray, now: int) -> np.ndarray:
+    if feature.parts:
+        return live.rate(*(_values(part, rows, now) for part in feature.parts))
+    return live.value(feature, live.base(rows, feature, now), now)
+
+
 def _millis(at: datetime) -> int:
     return int(at.timestamp()) * 1000
 
@@ -194,7 +200,7 @@ def test_features_of_stored_profiles_are_those_of_the_rows_at_any_time(
     rows = np.frombuffer(b"".join(stored.values()), ROW).copy()
     now = (int(rows["hour"].max()) + hours) * HOUR_MS + 1_234_567
     profile.roll(rows, now)
-    values = [live.value(feature, live.base(rows, feature, now), now) for feature in FEATURES.values()]
+    values = [_values(feature, rows, now) for feature in FEATURES.values()]
     compiled = Segments.compile(PACKAGED.segments)
     held = compiled.holds(np.column_stack([values[[*FEATURES].index(f.name)] for f in compiled.features]))
 

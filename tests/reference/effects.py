@@ -29,6 +29,7 @@ ACTIVE_MAX = 65535
 WEIGHTS = dict.fromkeys(KINDS, WEIGHT_ONE) | {"open": 77}
 CONFIRMING = ("sent", "delivered")
 FAILING = ("bounced", "expired", "recalled", "unknown", "complained", "unsubscribed")
+QUARTERED = ("click", "open")
 Transition = tuple[Segment, bool]
 
 
@@ -50,11 +51,35 @@ def slot_of(work: Work, recipient: Recipient, dispatch_id: str | None) -> int | 
     return None
 
 
+def is_machine(event: Event) -> bool:
+    """Section 1: what no person did."""
+    prefetched = event.body["kind"] == "open" and event.body["network"] == "privacy_proxy"
+    return bool(prefetched or event.body["agent"] == "scanner")
+
+
+def weight_of(work: Work, recipient: Recipient, kind: str, event: Event) -> int:
+    """Section 3: what an event counts; quarters of clicks and opens."""
+    if kind not in QUARTERED:
+        return 1
+    halvings = 2 if event.body["network"] == "datacenter" else 0
+    if kind == "click":
+        at = min(event.occurred_at, work.cut.now)
+        waits = [at - second * 1000 for second, _ in recipient.sent if second * 1000 < at]
+        since = min(waits, default=60_000)
+        halvings += (since < 10_000) + (since < 60_000)
+        last = recipient.last.get("click", 0)
+        between = abs(event.occurred_at - last) if last else 3_000
+        halvings += (between < 1_000) + (between < 3_000)
+    return max(4 >> halvings, 1)
+
+
 def filtered(work: Work, recipient: Recipient, event: Event) -> Filtered | None:
     """The filtered rows of section 1's table, in order."""
     topic = event.record.topic
     if topic in (CLICKS.name, PURCHASES.name) and event.hash is not None and event.hash in recipient.recent:
         return Filtered.DUPLICATE
+    if topic == CLICKS.name and is_machine(event):
+        return Filtered.MACHINE
     if topic == CONSENT.name:
         stored = recipient.consent_version.get(event.body["purpose"], 0)
         return Filtered.STALE if event.body["version"] <= stored else None
@@ -138,37 +163,49 @@ def _delivery(work: Work, recipient: Recipient, event: Event) -> None:
 
 def _behaviour(work: Work, recipient: Recipient, event: Event) -> bool:
     kind = "purchase" if event.record.topic == PURCHASES.name else event.body["kind"]
+    weight = weight_of(work, recipient, kind, event)
     if may_profile(work, recipient):
-        count(work, recipient, kind, event)
+        count(work, recipient, kind, event, weight)
     if event.hash is not None:
         recipient.remember_event(event.hash)
     transitions = evaluate(work, event.recipient_id, recipient, event.cause.body)
     asking = [
         (campaign, event.cause)
         for campaign in work.policy.campaigns
-        if campaign.trigger.event == kind
+        if (campaign.trigger.event == kind and 2 * weight >= unit_of(kind))
         or _named(campaign.trigger.enter, campaign.trigger.leave, transitions) is not None
     ]
     decide(work, event.recipient_id, recipient, asking)
     return bool(asking)
 
 
-def count(work: Work, recipient: Recipient, kind: str, event: Event) -> None:
+def unit_of(kind: str) -> int:
+    """What a whole event of a kind counts."""
+    return 4 if kind in QUARTERED else 1
+
+
+def hour_weight(recipient: Recipient, kind: str, hour: int) -> int:
+    """What a kind's events of an hour weigh together."""
+    return WEIGHTS[kind] * min(recipient.hourly.get((kind, hour), 0), unit_of(kind)) // unit_of(kind)
+
+
+def count(work: Work, recipient: Recipient, kind: str, event: Event, weight: int) -> None:
     """Counters, revenue, first and last, and the hour-of-week profile."""
     hour_now = hour_of(work.cut.now)
     hour = min(hour_of(event.occurred_at), hour_now)
     day = day_of_hour(hour)
     within_hours = hour > hour_now - HOURS
     if within_hours:
-        heaviest = max((WEIGHTS[k] for k in KINDS if recipient.hourly.get((k, hour), 0)), default=0)
-        if WEIGHTS[kind] > heaviest:
-            s = local_week_hour(zone_of(work, recipient), hour)
-            recipient.active[s] = min(recipient.active[s] + WEIGHTS[kind] - heaviest, ACTIVE_MAX)
+        heaviest = max(hour_weight(recipient, k, hour) for k in KINDS)
         events = recipient.hourly.get((kind, hour), 0)
-        recipient.hourly[kind, hour] = _grown(recipient, events, 1, COUNTER_MAX)
+        recipient.hourly[kind, hour] = _grown(recipient, events, weight, COUNTER_MAX)
+        grown = hour_weight(recipient, kind, hour) - heaviest
+        if grown > 0:
+            s = local_week_hour(zone_of(work, recipient), hour)
+            recipient.active[s] = min(recipient.active[s] + grown, ACTIVE_MAX)
     if day > day_of_hour(hour_now) - DAYS:
         events = recipient.daily.get((kind, day), 0)
-        recipient.daily[kind, day] = _grown(recipient, events, 1, COUNTER_MAX)
+        recipient.daily[kind, day] = _grown(recipient, events, weight, COUNTER_MAX)
         if kind == "purchase":
             amount = event.body["amount"]
             recipient.revenue[day] = _grown(recipient, recipient.revenue.get(day, 0), amount, REVENUE_MAX)

@@ -18,6 +18,13 @@ PLURALS = {
     "open": "opens",
     "purchase": "purchases",
 }
+RATES = (
+    ("clicks", "opens", "open"),
+    ("carts", "views", "view"),
+    ("purchases", "views", "view"),
+    ("purchases", "carts", "cart"),
+)
+UNIT = {"click": 4, "open": 4}  # counted in quarters
 HOUR_WINDOWS = (1, 6, 24, 48)
 DAY_WINDOWS = (7, 14, 30)
 Value = int | float | None
@@ -31,15 +38,22 @@ def features(recipient: Recipient, now: int) -> dict[str, Value]:
     for kind in KINDS:
         for hours in HOUR_WINDOWS:
             window = range(hour - hours + 1, hour + 1)
-            values[f"{PLURALS[kind]}_{hours}h"] = sum(recipient.hourly.get((kind, h), 0) for h in window)
+            counted = sum(recipient.hourly.get((kind, h), 0) for h in window)
+            values[f"{PLURALS[kind]}_{hours}h"] = counted / UNIT.get(kind, 1)
         for days in DAY_WINDOWS:
             window = range(day - days + 1, day + 1)
-            values[f"{PLURALS[kind]}_{days}d"] = sum(recipient.daily.get((kind, d), 0) for d in window)
+            counted = sum(recipient.daily.get((kind, d), 0) for d in window)
+            values[f"{PLURALS[kind]}_{days}d"] = counted / UNIT.get(kind, 1)
         last = recipient.last.get(kind, 0)
         values[f"hours_since_{kind}"] = (now - last) / HOUR_MS if last else None
     for days in DAY_WINDOWS:
         window = range(day - days + 1, day + 1)
         values[f"revenue_{days}d"] = sum(recipient.revenue.get(d, 0) for d in window)
+    for made, per, single in RATES:
+        for days in DAY_WINDOWS:
+            name = f"{made}_per_{single}_{days}d"
+            dividend, divisor = values[f"{made}_{days}d"], values[f"{per}_{days}d"]
+            values[name] = (dividend or 0) / divisor if divisor else None
     values["hours_since_first"] = (now - recipient.first) / HOUR_MS if recipient.first else None
     return values
 

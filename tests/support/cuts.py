@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import infra
 from schemas import codec, ids, policy_files, topics
 from schemas.policy import Applied, Campaign, Contact, Policy, Segment
-from schemas.profile import DAY_MS, HOUR_MS, MINUTE_MS, ROW
+from schemas.profile import DAY_MS, HOUR_MS, MINUTE_MS, ROW, SECOND_MS
 from streams.agents.decide import Decider
 from streams.engine.batch import Batch
 from streams.engine.control import Control
@@ -59,7 +59,7 @@ POLICY = Policy(
         _segment(0, "viewers", "views_6h >= 1"),
         _segment(1, "buyers", "purchases_7d >= 1 AND revenue_7d > 0"),
         _segment(5, "idle", "hours_since_view >= 2"),
-        _segment(9, "busy", "views_48h + clicks_24h >= 4 OR opens_1h > 0 OR searches_30d > 1"),
+        _segment(9, "busy", "views_48h + clicks_24h >= 4 OR opens_1h > 0 OR purchases_per_view_14d > 0.25"),
         _segment(64, "old", "hours_since_first > 100 AND hours_since_first <= 900"),
     ),
     campaigns=(
@@ -275,6 +275,7 @@ def split(cut: Cut, at: int) -> tuple[Cut, Cut]:
 
 
 _AGO = st.one_of(
+    st.integers(0, 4 * SECOND_MS),
     st.integers(0, 30 * MINUTE_MS),
     st.integers(0, 60 * HOUR_MS),
     st.integers(0, 36 * DAY_MS),
@@ -303,8 +304,13 @@ def planned(draw: st.DrawFn, dispatches: Sequence[tuple[str, str]] = ()) -> Plan
     spoil = draw(st.one_of(*[st.just("")] * 9, _SPOILT))
     fields: dict[str, Any]
     if topic == topics.CLICKS.name:
-        kinds = ["view"] * 4 + ["click", "scroll", "search", "cart", "open"]
-        fields = {"kind": draw(st.sampled_from(kinds)), "event_id": draw(_EVENT_IDS)}
+        kinds = ["view"] * 4 + ["click", "click", "scroll", "search", "cart", "open"]
+        fields = {
+            "kind": draw(st.sampled_from(kinds)),
+            "event_id": draw(_EVENT_IDS),
+            "agent": draw(st.sampled_from([None, None, None, "browser", "scanner"])),
+            "network": draw(st.sampled_from([None, None, "consumer", "privacy_proxy", "datacenter"])),
+        }
     elif topic == topics.PURCHASES.name:
         fields = {
             "amount": draw(st.sampled_from([0, 1, 2_500, 25_000, 2**32, 2**62, 2**63 - 1, -1])),

@@ -30,7 +30,7 @@ def test_columns_hold_what_decoding_one_by_one_gives(
     values = [
         click(who, product=product, event_id=event_id, kind=kind) for who, product, event_id, kind in some
     ]
-    frame = columns.decode(CLICKS, values, [who.encode() for who, *_ in some])
+    frame = columns.decode(codec.current_id(CLICKS), values, [who.encode() for who, *_ in some])
     singly = [codec.decode(CLICKS, value) for value in values]
     assert frame.height == len(some)
     for name in ("recipient_id", "event_id", "product", "kind"):
@@ -50,12 +50,12 @@ def test_a_block_with_one_bad_record_is_refused_wherever_it_stands(place: int, s
         "length": bad[:5] + b"\x80\x80\x80\x80\x80\x80\x80\x80\x20",
     }[spoil]
     with pytest.raises(columns.ColumnsRefused):
-        columns.decode(CLICKS, values, [b"ann", b"bob", b"cid"])
+        columns.decode(codec.current_id(CLICKS), values, [b"ann", b"bob", b"cid"])
 
 
 def test_a_key_unlike_its_record_is_refused() -> None:
     with pytest.raises(columns.ColumnsRefused, match="its key"):
-        columns.decode(CLICKS, [click("ann"), click("bob")], [b"ann", b"eve"])
+        columns.decode(codec.current_id(CLICKS), [click("ann"), click("bob")], [b"ann", b"eve"])
 
 
 @given(st.binary(max_size=60))
@@ -79,5 +79,5 @@ def test_an_unknown_schema_id_and_one_of_another_topic_are_told_apart() -> None:
 def test_whole_topics_are_decoded_by_columns(topic: str) -> None:
     fields = {"recipient_id": "ann", "event_id": None, "occurred_at": 1_700_000_000_000}
     fields |= {"kind": "view"} if topic == topics.CLICKS.name else {"amount": 500}
-    frame = columns.decode(topic, [codec.encode(topic, fields)], [b"ann"])
+    frame = columns.decode(codec.current_id(topic), [codec.encode(topic, fields)], [b"ann"])
     assert frame.get_column("recipient_id").to_list() == ["ann"]

@@ -12,7 +12,7 @@ from streams.recording.rows import TABLES
 
 _REPEATABLE = re.compile(
     r"CREATE TABLE IF NOT EXISTS|CREATE OR REPLACE VIEW"
-    r"|ALTER TABLE \S+\s+(ADD (COLUMN|INDEX) IF NOT EXISTS|COMMENT COLUMN IF EXISTS)"
+    r"|ALTER TABLE \S+\s+(ADD (COLUMN|INDEX) IF NOT EXISTS|(COMMENT|MODIFY) COLUMN IF EXISTS)"
 )
 _COMMENTED = re.compile(r"ALTER TABLE audit_stored\.(\w+) COMMENT COLUMN IF EXISTS `([^`]+)` '(.*)'")
 _COLUMN = re.compile(r"^    `([^`]+)` (.+?)(?: COMMENT '(.*)')?,?$", re.MULTILINE)
@@ -31,9 +31,8 @@ def _columns(kind: str, name: str) -> dict[str, tuple[str, str | None]]:
     heads = [_definition(kind, name).split("\n)\n")[0]]
     if kind == "TABLE":
         statements = [text for migration in migrations() for text in migration.statements("audit")]
-        heads += [
-            text for text in statements if text.startswith(f"ALTER TABLE audit_stored.{name} ADD COLUMN")
-        ]
+        altered = tuple(f"ALTER TABLE audit_stored.{name} {how} COLUMN" for how in ("ADD", "MODIFY"))
+        heads += [text for text in statements if text.startswith(altered)]
     found = {column: (of, comment) for head in heads for column, of, comment in _COLUMN.findall(head)}
     if kind == "TABLE":
         for of, column, comment in filter(None, (_commented(text) for text in statements)):

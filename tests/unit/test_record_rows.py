@@ -205,9 +205,11 @@ def test_windows_are_the_features_as_of_the_rows_own_hour() -> None:
     for feature in FEATURES.values():
         if feature.source in ("counter", "revenue"):
             found = _column(batch, "profile_snapshot", feature.name)
-            expected = [
-                features.base(rows[n : n + 1], feature, int(rows["hour"][n]) * HOUR_MS)[0] for n in range(40)
-            ]
+            expected = []
+            for n in range(40):
+                now = int(rows["hour"][n]) * HOUR_MS
+                counted = features.base(rows[n : n + 1], feature, now)
+                expected.append(features.value(feature, counted, now)[0])
             assert found == expected, feature.name
 
 
@@ -216,11 +218,13 @@ def test_rings_are_told_from_the_rows_own_hour_back() -> None:
     rows["hour"] = 412_003
     rows["hourly"][0, KINDS.index("view"), [412_003 % HOURS, 412_001 % HOURS]] = [5, 7]
     rows["daily"][0, KINDS.index("cart"), (412_003 // 24 - 34) % DAYS] = 9
+    rows["daily"][0, KINDS.index("click"), (412_003 // 24) % DAYS] = 9
     rows["revenue"][0, (412_003 // 24) % DAYS] = 2**32 - 1
     batch = _profiles(*((str(n).encode(), row.tobytes()) for n, row in enumerate(rows)))
 
     assert _column(batch, "profile_snapshot", "views_by_hour") == [[5, 0, 7], []]
     assert _column(batch, "profile_snapshot", "carts_by_day") == [[*[0] * 34, 9], []]
+    assert _column(batch, "profile_snapshot", "clicks_by_day") == [[2.25], []]
     assert _column(batch, "profile_snapshot", "revenue_by_day") == [[2**32 - 1], []]
     assert _column(batch, "profile_snapshot", "views_by_day") == [[], []]
 

@@ -72,6 +72,27 @@ def test_a_counter_stops_at_255_and_says_so(world: World) -> None:
     assert (world.ann.hourly["scroll", NOON_HOUR], world.ann.saturated) == (255, True)
 
 
+def test_clicks_and_opens_count_by_quarters_of_a_person(world: World) -> None:
+    bodies = [
+        click("click", NOW - 20_000),
+        click("click", NOW - 19_500),
+        click("click", NOW - 17_000),
+        click("open", NOW, network="datacenter"),
+    ]
+    result = world.cut(NOW, *bodies, click("open", NOW, network="privacy_proxy"), click(agent="scanner"))
+    assert world.ann.hourly == {("click", NOON_HOUR): 4 + 1 + 2, ("open", NOON_HOUR): 1}
+    assert result.fates[CLICKS]["filtered"] == 2
+
+
+def test_a_click_right_after_a_release_counts_in_part(world: World) -> None:
+    world.ann.sent = [(NOW // 1000 - 30, 0)]
+    world.cut(NOW, click("click", NOW))
+    assert world.ann.hourly == {("click", NOON_HOUR): 2}
+    assert sum(world.ann.active) == 128, "half of a person was there"
+    world.cut(NOW, click("click", NOW + 60_000))
+    assert sum(world.ann.active) == 256
+
+
 def test_revenue_stops_at_its_maximum_and_says_so(world: World) -> None:
     world.cut(NOW, buy(2**32 - 1))
     assert not world.ann.saturated

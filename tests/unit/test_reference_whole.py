@@ -61,7 +61,8 @@ def test_windows_of_hours_and_days_include_the_current_one() -> None:
     assert [values[f"revenue_{w}"] for w in ("7d", "14d", "30d")] == [0, 5, 12]
     assert (values["hours_since_open"], values["hours_since_first"]) == (1.5, 0.25)
     assert values["hours_since_view"] is None
-    assert len(values) == 7 * 7 + 3 + 8
+    assert (values["purchases_per_cart_30d"], values["purchases_per_view_7d"]) == (0, None)
+    assert len(values) == 7 * 7 + 3 + 8 + 4 * 3
 
 
 def test_a_segment_holds_where_its_sql_is_true_and_null_is_not() -> None:

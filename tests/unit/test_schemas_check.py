@@ -16,12 +16,16 @@ Change = Callable[[dict[str, Any]], None]
 
 
 class Files:
-    """A copy of the schema files, to spoil."""
+    """A copy of the schema files, to spoil; of clicks the first version only."""
 
     def __init__(self, root: Path) -> None:
         self.folder, self.released = root / "avro", root / "released"
         shutil.copytree(FOLDER, self.folder)
         shutil.copytree(RELEASED, self.released)
+        for folder in (self.folder, self.released):
+            (folder / f"{CLICKS}.v2.avsc").unlink()
+        ids = self.folder / "ids.toml"
+        ids.write_text(ids.read_text().replace(f'20 = "{CLICKS}.v2"\n', ""))
 
     def check(self) -> list[str]:
         return check(self.folder, self.released)
