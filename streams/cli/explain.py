@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
+from schemas import topics
 from schemas.reasons import Reason
 from schemas.settings import Settings
 from streams import cluster, trail
@@ -132,6 +133,8 @@ def cause_line(cause: Record) -> str:
     """Tell what set something off."""
     if cause["due_at"] is not None:
         return f"the passing of {show.moment(cause['due_at'])}"
+    if cause["topic"] == topics.CONTROL.name:
+        return f"segments put in force in control version {cause['offset'] + 1}"
     return f"{cause['topic']} partition {cause['partition']} offset {cause['offset']}"
 
 
