@@ -92,12 +92,13 @@ def decide(
     added = profile.additions(lives.rows, events, now)
     passed = profile.last_evaluation(rows, before, now) * known
     passed = np.where(stale_profiles & (passed == 0), now // HOUR_MS * HOUR_MS, passed)
-    stale = known & (rows["segments_version"] != rules.version)
-    passed = np.where(stale & (passed == 0), now, passed)
-    found = triggers.states(lives, np.flatnonzero(passed), events, added, rules.segments, now)
-    redefinition.sweep(rows, stale, found, rules.segments, rules.applied, out)
+    outdated = known & (rows["segments_version"] != rules.version)
+    timed = passed != 0
+    evaluated = np.flatnonzero(timed | outdated)
+    found = triggers.states(lives, evaluated, events, added, rules.segments, now)
+    redefinition.sweep(rows, outdated, timed, found, rules.segments, rules.applied, rules.version, out)
     rows["segments_version"] = rules.version
-    changed |= stale
+    changed |= outdated
     asked = triggers.triggers(found, events, stale_profiles, rules.campaigns, rules.segments)
     profile.add(lives.rows, events, added)
     lives.end(rows)

@@ -61,16 +61,17 @@ def _table() -> dict[str, Feature]:
     out = []
     for plural, kind in PLURALS.items():
         number = KINDS.index(kind)
+        part = ", each 1, ½ or ¼ by how probable a person is" if UNITS[number] > 1 else ""
         for n in HOUR_WINDOWS:
             doc = (
                 f"{plural} in the current hour and the {n - 1} before it"
                 if n > 1
                 else f"{plural} in the current hour"
             )
-            out.append(Feature(f"{plural}_{n}h", "counter", "count", doc, number, hours=n))
+            out.append(Feature(f"{plural}_{n}h", "counter", "count", doc + part, number, hours=n))
         for n in DAY_WINDOWS:
             doc = f"{plural} in the current UTC day and the {n - 1} before it"
-            out.append(Feature(f"{plural}_{n}d", "counter", "count", doc, number, days=n))
+            out.append(Feature(f"{plural}_{n}d", "counter", "count", doc + part, number, days=n))
         out.append(
             Feature(f"hours_since_{kind}", "last", "hours", f"since the latest {kind}; NULL if none", number)
         )

@@ -5,14 +5,17 @@ from typing import Final
 import numpy as np
 
 from models import columns
-from schemas.profile import CLICK, KINDS, OPEN, SECOND_MS, UNITS
+from schemas.profile import CLICK, HOUR_MS, KINDS, OPEN, SECOND_MS, UNITS
 
-MACHINE: Final = 255  # doubt of what no person did
-# How often the probability is halved by what its producer declares; judgement, not measured.
+# Doubt is a byte: how often what the producer declares halves the probability, and a bit for links of mail.
+MACHINE: Final = 255  # no person did it
+OF_MAIL: Final = 16
+_DECLARED: Final = OF_MAIL - 1
 _SCANNER: Final = "scanner"
+_PROXY: Final = "proxy"
 _PREFETCHES: Final = "privacy_proxy"
 _DATACENTER: Final = "datacenter"
-_OF_DATACENTER: Final = 2
+_OF_DATACENTER: Final = 2  # judgement, as all that follows
 # By the time since the latest release to the recipient: links are checked on arrival.
 _AT_ONCE_MS: Final = 10 * SECOND_MS
 _SOON_MS: Final = 60 * SECOND_MS
@@ -21,11 +24,14 @@ _BURST_MS: Final = 1 * SECOND_MS
 _QUICK_MS: Final = 3 * SECOND_MS
 
 
-def doubt(kind: str, agent: str | None, network: str | None) -> int:
-    """How often what is declared halves the probability of a person, or `MACHINE`."""
+def doubt(kind: str, agent: str | None, network: str | None, of_mail: bool) -> int:
+    """The doubt of an event, by what its producer tells; `of_mail`: of a dispatch."""
     if agent == _SCANNER or (kind == KINDS[OPEN] and network == _PREFETCHES):
         return MACHINE
-    return _OF_DATACENTER if network == _DATACENTER and kind in (KINDS[CLICK], KINDS[OPEN]) else 0
+    clicks = kind == KINDS[CLICK]
+    # A mailbox provider's proxy stands in a data centre, and asks when a person opens.
+    doubted = clicks or (kind == KINDS[OPEN] and agent != _PROXY)
+    return _OF_DATACENTER * (doubted and network == _DATACENTER) + OF_MAIL * (clicks and of_mail)
 
 
 def weights(
@@ -52,10 +58,12 @@ def weights(
         Latest releases, UTC s, rounded up, 0 for none, (rows, k).
     """
     row, life = who
-    halvings = doubts.astype(np.int64)
-    clicks = np.flatnonzero(kind == CLICK)
+    halvings = doubts.astype(np.int64) & _DECLARED
+    clicks = np.flatnonzero(doubts & OF_MAIL)
     if len(clicks):
-        halvings[clicks] += _since_release(np.minimum(at[clicks], now), sent[row[clicks]])
+        # Not of late ones: a release in this cut may have driven theirs out of the row's memory.
+        timely = clicks[at[clicks] > now - HOUR_MS]
+        halvings[timely] += _since_release(np.minimum(at[timely], now), sent[row[timely]])
         latest = _latest(life, np.where(kept & (kind == CLICK), at, 0), last)[clicks]
         between = np.where(latest > 0, np.abs(at[clicks] - latest), _QUICK_MS)
         halvings[clicks] += _halvings(between, _BURST_MS, _QUICK_MS)

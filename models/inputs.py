@@ -53,7 +53,8 @@ class Other:
 class Rules:
     """The policy in force, compiled, and the send-time model.
 
-    `applied` are all segments ever put in force, in order: the last are, or, if there are none, the files'.
+    `applied` are all segments ever put in force, in order; those of `version` are, or, where none ever were,
+    the files'.
     """
 
     policy: Policy
@@ -61,20 +62,22 @@ class Rules:
     campaigns: Campaigns
     model: SendTimeModel
     applied: tuple[Applied, ...] = ()
-
-    @property
-    def version(self) -> int:
-        """Of the segments' definitions, as rows know them."""
-        return self.applied[-1].version if self.applied else 0
+    version: int = 0
 
     @classmethod
-    def of(cls, policy: Policy, applied: tuple[Applied, ...] = ()) -> "Rules":
-        """Compile a policy. Raises PolicyError where segments do not go with it or may not be used."""
-        if applied:
-            policy = with_segments(policy, applied[-1].segments)
+    def of(
+        cls, policy: Policy, applied: tuple[Applied, ...] = (), in_force: Applied | None = None
+    ) -> "Rules":
+        """Compile a policy with one of the `applied` in force.
+
+        Raises PolicyError where its segments do not go with it or may not be used.
+        """
+        if in_force is not None:
+            policy = with_segments(policy, in_force.segments)
+        version = 0 if in_force is None else in_force.version
         segments = Segments.compile(policy.segments)
         campaigns = Campaigns.compile(policy, segments)
-        return cls(policy, segments, campaigns, HourOfWeekProfile(policy.send_time), applied)
+        return cls(policy, segments, campaigns, HourOfWeekProfile(policy.send_time), applied, version)
 
 
 class Causes(Protocol):

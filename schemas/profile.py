@@ -143,7 +143,9 @@ def _more_sends(old: np.ndarray, new: np.ndarray) -> None:
 def _quarters(old: np.ndarray, new: np.ndarray) -> None:
     """Clicks and opens were counted whole. Segments were those of the policy files: version 0."""
     for name in ("hourly", "daily"):
-        new[name] = np.minimum(old[name] * UNITS[:, None], COUNTER_MAX)
+        counted = old[name] * UNITS[:, None]
+        new[name] = np.minimum(counted, COUNTER_MAX)
+        new["flags"] |= np.where((counted > COUNTER_MAX).any((1, 2)), np.uint8(SATURATED), np.uint8(0))
 
 
 # Every layout there was, and how a row of one becomes a row of the next; never changed, only added to.

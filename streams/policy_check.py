@@ -19,14 +19,9 @@ _FILES: Final = ("contact.toml", "sendtime.toml", "lanes.toml", "providers.toml"
 
 def load(folder: Path) -> Policy:
     """Read what decides, as `schemas.policy_files.load`, and its SQL. Raises PolicyError."""
-    return deciding(folder).policy()
-
-
-def deciding(folder: Path) -> Files:
-    """Read what decides, and its SQL; what is wrong is in `problems`."""
     files = policy_files.read_deciding(folder)
     files.problems += _expressions(files)
-    return files
+    return files.policy()
 
 
 def check(folder: Path) -> Files:

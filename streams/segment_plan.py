@@ -9,7 +9,7 @@ from typing import Any, Final
 from models import features
 from models.redefinition import Change, changes
 from schemas import codec, topics
-from schemas.policy import Applied, Policy, Segment
+from schemas.policy import Applied, Policy, PolicyError, Segment, with_segments
 from sinks.clickhouse import migrate
 from sinks.clickhouse.query import ask
 from streams.engine.control import Control
@@ -19,10 +19,11 @@ from streams.warehouse import Warehouse
 
 _EXAMPLES: Final = 3
 _RINGS_SINCE: Final = 3  # version of rows: ClickHouse has counts by hour and day of those
+_FIGURES: Final = 5  # that are asked of each change
 _LATEST: Final = "SELECT maxOrNull(at) FROM cut WHERE line = 'decide'"
 _SQL: Final = """
-SELECT count(), countIf(row_version < {rings_since}), {asked}
-FROM (SELECT recipient_id, row_version, {values} FROM profile_snapshot)
+SELECT count(), countIf(row_version < {rings_since}){asked}
+FROM (SELECT recipient_id, row_version{values} FROM profile_snapshot)
 """
 
 
@@ -30,9 +31,13 @@ class NothingRecorded(LookupError):
     """ClickHouse has no cut of DECIDE: there is nobody to plan for."""
 
 
+class NotTheRunning(ValueError):
+    """The policy folder is not what the workers run, as far as it would have to be."""
+
+
 @dataclass(frozen=True)
 class Movement:
-    """Who would move because of a change: how many are in it, enter, leave; and some of the last two."""
+    """Who would move because of a change: how many are members, enter, leave; and some of the last two."""
 
     change: Change
     members: int
@@ -44,40 +49,77 @@ class Movement:
 
 @dataclass(frozen=True)
 class Plan:
-    """What changes would do as of `now`, UTC ms, to so many profiles; of `unknown` too little is recorded."""
+    """What changes would do as of `at`, UTC ms, to so many profiles; of `unknown` too little is recorded."""
 
-    now: int
+    at: int
     profiles: int
     unknown: int
     movements: Sequence[Movement]
 
 
-def planned(control: Control, policy: Policy) -> list[Change]:
-    """What putting a policy's segments in force would change.
+def planned(control: Control, policy: Policy, running: Sequence[str]) -> list[Change]:
+    """What putting a policy's segments in force would change; `running` are hashes as `running` gives them.
 
-    Where none were ever put in force, those that are in force are not known here: then it may be all of them.
+    Where none were ever put in force, and the workers run another policy, it may be all of them.
     """
     if control.segments:
-        return changes((Applied(0, control.segments[-1].segments), Applied(1, policy.segments)), 0)
+        return changes((Applied(0, control.segments[-1].segments), Applied(1, policy.segments)), 0, 1)
+    if [policy.digest] == [*running]:
+        return []
     return [Change(segment.number, segment, segment, 0) for segment in policy.segments]
 
 
 def running(client: Client, partitions: int) -> list[str]:
-    """Hashes of the policies by which the last cuts of DECIDE were made; none before the first cut."""
+    """Hashes of the policies by which each partition's last cut was made; none before the first cut."""
     with closing(client.reader()) as consumer:
         last = (last_entry(consumer, topics.JOURNAL.name, partition) for partition in range(partitions))
         return sorted({entry.policy for entry, _ in filter(None, last)})
 
 
+def refuse_unlike(policy: Policy, control: Control, running: Sequence[str]) -> None:
+    """Raise `NotTheRunning` where the segments of a policy must not be put in force yet.
+
+    The first must be those that run, since later ones are measured by them. After that a segment must not
+    end, by its name, unless the campaigns that run are known to do without: those of this policy.
+    """
+    if not running:
+        return
+    if not control.segments:
+        if [policy.digest] != [*running]:
+            raise NotTheRunning(
+                f"the last cuts were made by policy {' and '.join(running)}, this is {policy.digest}: put "
+                "the segments of the files that run in force first, since changes are measured by them. If "
+                "the workers were restarted with these files just now, let every partition make a cut: "
+                "`opportune resume --why 'a cut'` changes nothing where nothing is paused"
+            )
+        return
+    before = control.segments[-1].segments
+    ending = {segment.name for segment in before} - {segment.name for segment in policy.segments}
+    if ending and not _campaigns_run(policy, before, running):
+        raise NotTheRunning(
+            f"{', '.join(sorted(ending))} would end, and the workers run other campaigns, contact policy or "
+            "send time than those of this folder, so their campaigns may need it: restart the workers with "
+            "campaigns that do not, then apply this. To rename a segment that a campaign names, add it under "
+            "a new number first"
+        )
+
+
+def _campaigns_run(policy: Policy, segments: tuple[Segment, ...], running: Sequence[str]) -> bool:
+    try:
+        return [with_segments(policy, segments).digest] == [*running]
+    except PolicyError:
+        return False
+
+
 def kind(change: Change) -> str:
-    """What a change is, in a word."""
+    """What a change is, in a word; empty where it is none."""
     if change.before is None:
         return "new"
     if change.now is None:
         return "removed"
     if change.before.name != change.now.name:
-        return f"was {change.before.name}"
-    return "redefined" if change.before != change.now else "as it is"
+        return "renamed"
+    return "redefined" if change.before != change.now else ""
 
 
 def plan(house: Warehouse, control: Control, asked: Sequence[Change]) -> Plan:
@@ -88,7 +130,7 @@ def plan(house: Warehouse, control: Control, asked: Sequence[Change]) -> Plan:
     NothingRecorded
         See there.
     ClickHouseError
-        It did not answer, or has no tables.
+        It did not answer, or its tables are not up to date.
     """
     with closing(house.connect()) as connection:
         migrate.check(connection, house.views)
@@ -98,16 +140,19 @@ def plan(house: Warehouse, control: Control, asked: Sequence[Change]) -> Plan:
             "ClickHouse has no cut of DECIDE, so no profiles either; start `opportune run decide` and "
             "`opportune run record` first"
         )
-    now = max(codec.millis(latest), control.clock.now(time.time_ns() // 1_000_000) or 0)
-    ((profiles, unknown, *figures),) = ask(house.address, house.views, _statement(asked, now)).rows
-    movements = [Movement(change, *figures[5 * place : 5 * place + 5]) for place, change in enumerate(asked)]
-    return Plan(now, profiles, unknown, movements)
+    at = max(codec.millis(latest), control.clock.now(time.time_ns() // 1_000_000) or 0)
+    ((profiles, unknown, *figures),) = ask(house.address, house.views, _statement(asked, at)).rows
+    movements = [
+        Movement(change, *figures[_FIGURES * place : _FIGURES * (place + 1)])
+        for place, change in enumerate(asked)
+    ]
+    return Plan(at, profiles, unknown, movements)
 
 
-def _statement(asked: Sequence[Change], now: int) -> str:
+def _statement(asked: Sequence[Change], at: int) -> str:
     """Made of definitions that passed the linter, which lets nothing through but features and numbers."""
     used = features.named_in(change.now.where for change in asked if change.now is not None)
-    values = [f"{features.in_clickhouse(feature, now)} AS {feature.name}" for feature in used]
+    values = [f"{features.in_clickhouse(feature, at)} AS {feature.name}" for feature in used]
     figures = []
     for place, change in enumerate(asked):
         values.append(f"{_membership(change.before)} AS was_{place}")
@@ -118,7 +163,8 @@ def _statement(asked: Sequence[Change], now: int) -> str:
             *(f"countIf({moves})" for moves in (enters, leaves)),
             *(f"groupArrayIf({_EXAMPLES})(recipient_id, {moves})" for moves in (enters, leaves)),
         ]
-    return _SQL.format(rings_since=_RINGS_SINCE, asked=", ".join(figures), values=", ".join(values))
+    columns = ("".join(f", {each}" for each in some) for some in (figures, values))
+    return _SQL.format(rings_since=_RINGS_SINCE, **dict(zip(("asked", "values"), columns, strict=True)))
 
 
 def _membership(segment: Segment | None) -> str:
@@ -127,17 +173,13 @@ def _membership(segment: Segment | None) -> str:
 
 def machine_form(found: Plan) -> dict[str, Any]:
     """Return a plan for `--json`; times in UTC ms."""
-    return vars(found) | {
-        "movements": [
-            vars(each)
-            | {
-                "change": {
-                    "kind": kind(each.change),
-                    "number": each.change.number,
-                    "before": each.change.before and each.change.before.model_dump(),
-                    "now": each.change.now and each.change.now.model_dump(),
-                }
-            }
-            for each in found.movements
-        ]
-    }
+    return vars(found) | {"movements": [_movement(each) for each in found.movements]}
+
+
+def _movement(moved: Movement) -> dict[str, Any]:
+    change, what = moved.change, kind(moved.change)
+    before = change.before if what else None  # where none were put in force, it is not known here
+    told: dict[str, Any] = {"change": what or None, "number": change.number}
+    for name, segment in (("before", before), ("after", change.now)):
+        told[name] = None if segment is None else segment.model_dump()
+    return told | {name: value for name, value in vars(moved).items() if name != "change"}

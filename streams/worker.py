@@ -23,6 +23,7 @@ from streams.agents.deliver import Deliverer
 from streams.agents.dispatches import DispatchStore, is_live
 from streams.engine import app as engine
 from streams.engine.consumer import CutTransport
+from streams.engine.control import Control
 from streams.engine.kafka import Client
 from streams.engine.line import Spec
 from streams.engine.rocks_tables import RocksPlace, RocksTables
@@ -146,7 +147,10 @@ def _run(role: str, spec_of: Callable[[Settings, Client], Spec], settings: Setti
     if isinstance(spec.snapshots, FileSnapshots):
         spec.snapshots.tell = cast(CutTransport, app.transport).metrics.snapshot
     _log.info(
-        events.WORKER_STARTED, policy=spec.handler.policy, web_port=web_port, worker_id=settings.worker_id
+        events.WORKER_STARTED,
+        policy=spec.handler.policy(Control()),
+        web_port=web_port,
+        worker_id=settings.worker_id,
     )
     _hold_up_little()
     worker: Any = app.Worker(

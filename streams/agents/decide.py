@@ -53,8 +53,7 @@ class Decider:
     def __init__(self, policy: Policy, partitions: int) -> None:
         self._partitions = partitions
         self._files = policy
-        self._applied: tuple[Applied, ...] = ()  # as control says, which may be wrong
-        self._rules = Rules.of(policy)
+        self._rules = {0: Rules.of(policy)}  # by how many sets of segments were ever put in force
 
     def policy(self, control: Control) -> str:
         """See `Handler.policy`."""
@@ -115,27 +114,23 @@ class Decider:
     def _rules_of(self, control: Control) -> Rules:
         """What is in force: the policy files, with the newest segments of control that go with them.
 
-        Raises PolicyError where none do.
+        Also asked by threads in which partitions are taken over, for a control that may be older. Raises
+        PolicyError where none go with the files.
         """
-        if control.segments != self._applied:
-            self._rules, self._applied = self._newest(control.segments), control.segments
-            _log.info(
-                events.SEGMENTS_IN_FORCE,
-                control_version=self._rules.version,
-                policy=self._rules.policy.digest,
-            )
-        return self._rules
+        applied = control.segments
+        rules = self._rules.get(len(applied))
+        if rules is None:
+            rules = self._rules[len(applied)] = self._newest(applied)
+            _log.info(events.SEGMENTS_IN_FORCE, control_version=rules.version, policy=rules.policy.digest)
+        return rules
 
     def _newest(self, applied: tuple[Applied, ...]) -> Rules:
-        if not applied:
-            return Rules.of(self._files)
         refusals: list[PolicyError] = []
-        for count in range(len(applied), 0, -1):
+        for in_force in reversed(applied):
             try:
-                return Rules.of(self._files, applied[:count])
+                return Rules.of(self._files, applied, in_force)
             except PolicyError as error:
-                version = applied[count - 1].version
-                _log.error(events.SEGMENTS_REFUSED, control_version=version, error=str(error))
+                _log.error(events.SEGMENTS_REFUSED, control_version=in_force.version, error=str(error))
                 refusals.append(error)
         raise PolicyError(
             f"the segments in force do not go with the campaigns of these policy files: {refusals[0]}; put "

@@ -12,7 +12,7 @@ from models import columns, human
 from schemas import codec, ids, topics, zones
 from schemas import columns as blocks
 from schemas.codec import MalformedRecord, UnknownSchema
-from schemas.profile import DAY_MS, DAYS, KINDS, MINUTE_MS, PURCHASE
+from schemas.profile import CLICK, DAY_MS, DAYS, KINDS, MINUTE_MS, PURCHASE
 from schemas.reasons import DeadLetterReason
 from streams.engine.batch import NOTHING, Batch
 from streams.engine.cut import Cut, Out
@@ -209,7 +209,7 @@ def _fill(taken: Taken, topic: str, places: np.ndarray, frame: pl.DataFrame, now
     else:
         kinds = frame.get_column("kind").to_list()
         taken.kind[places] = [_KIND_NUMBER[kind] for kind in kinds]
-        _doubt(taken, places, frame, kinds)
+        taken.doubt[places] = _doubt(frame, kinds, taken.kind[places])
     event_ids = frame.get_column("event_id")
     lengths: int | np.ndarray = 1
     whole = len(places) == len(taken.recipient)
@@ -232,12 +232,14 @@ def _fill(taken: Taken, topic: str, places: np.ndarray, frame: pl.DataFrame, now
         _one(taken, topic, i, now)
 
 
-def _doubt(taken: Taken, places: np.ndarray, frame: pl.DataFrame, kinds: Sequence[str]) -> None:
-    """Judge by agent and network, where some producer told them."""
+def _doubt(frame: pl.DataFrame, kinds: Sequence[str], numbers: np.ndarray) -> np.ndarray:
+    """See `models.human`: of decoded clicks, u1 (n,)."""
+    of_mail = frame.get_column("dispatch_id").is_not_null().to_numpy()
     told = [frame.get_column(name) for name in ("agent", "network") if name in frame.columns]
-    if any(column.null_count() < len(column) for column in told):
-        agents, networks = (column.to_list() for column in told)
-        taken.doubt[places] = list(map(human.doubt, kinds, agents, networks))
+    if all(column.null_count() == len(column) for column in told):
+        return np.where((numbers == CLICK) & of_mail, human.OF_MAIL, 0)
+    agents, networks = (column.to_list() for column in told)
+    return np.array(list(map(human.doubt, kinds, agents, networks, of_mail.tolist())), np.uint8)
 
 
 def _one(taken: Taken, topic: str, i: int, now: int) -> None:
@@ -287,7 +289,8 @@ def _one(taken: Taken, topic: str, i: int, now: int) -> None:
         taken.kind[i], taken.amount[i] = PURCHASE, fields["amount"]
     elif topic == topics.CLICKS.name:
         taken.kind[i] = KINDS.index(fields["kind"])
-        taken.doubt[i] = human.doubt(fields["kind"], fields["agent"], fields["network"])
+        of_mail = fields["dispatch_id"] is not None
+        taken.doubt[i] = human.doubt(fields["kind"], fields["agent"], fields["network"], of_mail)
     else:
         taken.fields[i] = fields
 

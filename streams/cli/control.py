@@ -141,9 +141,9 @@ def describe_change(change: Change) -> str:
 def _segments(state: Control) -> str:
     if not state.segments:
         return "those of the policy files"
-    names = ", ".join(segment.name for segment in state.segments[-1].segments)
     since = state.segments[-1].version
-    return f"{names or 'none'} ({f'since control version {since}' if since else 'since ever'})"
+    told = f"since control version {since}" if since else "the first that were put in force"
+    return f"{told} (`opportune segments show`)"
 
 
 def described(clock: Clock, wall: int) -> str:

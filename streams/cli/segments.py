@@ -1,16 +1,16 @@
-"""`opportune segments check | plan | apply`: definitions put in force while workers run."""
+"""`opportune segments check | plan | apply | show`: definitions put in force while workers run."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
-from models import features
 from models.redefinition import Change
-from schemas.policy import Policy, PolicyError, with_segments
+from schemas import topics
+from schemas.policy import Policy
 from schemas.settings import Settings
 from streams import cluster, policy_check, segment_plan, warehouse, worker
 from streams import control as changing
@@ -27,6 +27,9 @@ Folder = Annotated[
     ),
 ]
 
+_LEFT: Final = """Done when nobody is left:
+  opportune sql "SELECT count() FROM profile_snapshot WHERE segments_version < {version}\""""
+
 app = typer.Typer(
     no_args_is_help=True,
     help="Segments: checked, planned over what is known of everybody, and put in force while workers run.",
@@ -35,41 +38,51 @@ app = typer.Typer(
 
 @app.command()
 def check(folder: Folder = None) -> None:
-    """Check the segments of a policy folder and the campaigns that name them. Needs no Kafka.
+    """Check a policy folder, and list its segments: what each reads, and the campaigns that name it.
 
-    Every problem is a line FILE:LINE:COLUMN: TEXT; exit code 1 if there is any. `opportune policy check`
-    looks at everything else in the folder as well.
+    Needs no Kafka. Every problem is a line FILE:LINE:COLUMN: TEXT, those of `opportune policy check`; exit
+    code 1 if there is any.
     """
-    policy = _checked(folder)
-    table = show.table("segment", "number", "definition", "reads", "used by")
+    policy, _ = _checked(folder)
+    table = show.table("segment", "number", "where", "used by")
     uses = _uses(policy)
     for segment in policy.segments:
-        reads = ", ".join(feature.name for feature in features.named_in([segment.where]))
-        used = ", ".join(uses[segment.name]) or "no campaign"
-        table.add_row(segment.name, str(segment.number), segment.definition, reads, used)
+        used = ", ".join(uses[segment.name]) or "–"
+        table.add_row(segment.name, str(segment.number), segment.where, used)
     show.console().print(table)
 
 
 @app.command()
 def plan(
     folder: Folder = None,
-    json: Annotated[bool, typer.Option("--json", help="For machines: everything, whole.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="For machines: with both definitions of each change.")
+    ] = False,
 ) -> None:
     """Show who would enter and leave, if the segments of a policy folder were put in force now.
 
-    Asks the profiles in ClickHouse, with windows that end now; changes nothing. Compared is with what is in
-    force, or, before the first `apply`, with the segments that everybody is in.
+    Asks the profiles in ClickHouse, with windows that end now, so it is as new as the recorder; changes
+    nothing. Compares with what is in force, or, before the first `apply`, with the segments that everybody is
+    in.
     """
-    policy, settings = _checked(folder), Settings()
-    control = _control(cluster.connect(settings))
-    asked = planned(control, policy)
-    if not asked:
+    policy, _ = _checked(folder)
+    settings = Settings()
+    client = cluster.connect(settings)
+    control, running = _control(client), segment_plan.running(client, settings.partitions)
+    asked = planned(control, policy, running)
+    if not asked and not json:
         show.console().print(_nothing(control))
         return
     found = segment_plan.plan(warehouse.connect(settings), control, asked)
     if json:
         typer.echo(show.as_json(segment_plan.machine_form(found)))
         return
+    if not control.segments:
+        typer.echo(
+            "Nothing was put in force yet, and this is not what the workers run: compared with the segments "
+            "that everybody is in. `segments apply` wants the files that run first.",
+            err=True,
+        )
     _tell(show.console(), found, _uses(policy))
 
 
@@ -82,35 +95,52 @@ def apply(why: Why, folder: Folder = None) -> None:
     the audit trail with this change as its cause, and sets no campaign off.
 
     The first time, apply the files that the workers run: that moves nobody, and says what later changes are
-    measured by. Segments that do not go with the folder's campaigns are refused, and the old ones stay.
+    measured by. A folder with any problem is refused, and so is the end of a segment that a campaign of the
+    workers may need; the old definitions stay.
     """
-    policy, settings = _checked(folder), Settings()
-    client = cluster.connect(settings)
+    policy, place = _checked(folder)
+    settings = Settings()
+    client, console = cluster.connect(settings), show.console()
     control, running = _control(client), segment_plan.running(client, settings.partitions)
-    _refuse_unlike(policy, control, running)
-    asked = planned(control, policy)
-    console = show.console()
+    segment_plan.refuse_unlike(policy, control, running)
+    asked = planned(control, policy, running)
     if control.segments and not asked:
         console.print(_nothing(control))
         return
     version = changing.set_segments(client, policy.segments, who(), why)
+    count = show.many(len(policy.segments), "segment")
+    said = f"{count} of {place} in force from control version {version} on: {_what(control, asked)}."
+    console.print(said, markup=False, soft_wrap=True)
+    if control.segments:
+        cause = f"The audit trail has offset {version - 1} of {topics.CONTROL.name} as the cause."
+        console.print(f"{cause} {_LEFT.format(version=version)}", markup=False, soft_wrap=True)
+
+
+@app.command("show")
+def show_segments() -> None:
+    """Show the definitions in force, and since when."""
+    control = _control(cluster.connect(Settings()))
     if not control.segments:
-        told = "They are those that the workers run: nobody moves."
-    else:
-        told = "; ".join(f"{_name(change)} {kind(change)}" for change in asked) + "."
-    console.print(f"In force from control version {version} on. {told}", markup=False)
+        show.console().print("None were put in force: workers go by their policy files.")
+        return
+    in_force = control.segments[-1]
+    table = show.table("segment", "number", "where", "definition")
+    for segment in in_force.segments:
+        table.add_row(segment.name, str(segment.number), segment.where, segment.definition)
+    show.console().print(_since(control))
+    show.console().print(table)
 
 
-def _checked(folder: Path | None) -> Policy:
-    """The policy of a folder; a problem with its segments ends the command."""
+def _checked(folder: Path | None) -> tuple[Policy, Path]:
+    """The policy of a folder, and where that is; any problem ends the command."""
     place = folder or worker.policy_folder(Settings())
-    files = policy_check.deciding(place)
-    for problem in sorted(files.problems):
+    files = policy_check.check(place)
+    for problem in files.problems:
         typer.echo(str(problem))
     if files.problems:
-        typer.echo(f"{len(files.problems)} problems in {place}; nothing was changed", err=True)
+        typer.echo(f"{show.many(len(files.problems), 'problem')} in {place}", err=True)
         raise typer.Exit(1)
-    return files.policy()
+    return files.policy(), place
 
 
 def _control(client: Client) -> Control:
@@ -120,38 +150,24 @@ def _control(client: Client) -> Control:
     return state
 
 
-def _refuse_unlike(policy: Policy, control: Control, running: Sequence[str]) -> None:
-    """Refuse what would leave unsaid what was in force before; warn of campaigns that are not those here.
-
-    Raises PolicyError.
-    """
-    if not running:
-        return
-    if not control.segments:
-        if policy.digest not in running:
-            raise PolicyError(
-                f"the workers run policy {', '.join(running)}, this is {policy.digest}. Apply the files that "
-                "they run first: changes are measured by them. After that, apply these"
-            )
-        return
-    try:
-        same = with_segments(policy, control.segments[-1].segments).digest in running
-    except PolicyError:
-        same = False
-    if not same:
-        typer.echo(
-            "warning: campaigns, contact policy or send time of the workers are not those of this folder; "
-            "a worker whose campaigns do not go with the segments keeps the former ones and logs "
-            "segments_refused",
-            err=True,
-        )
+def _since(control: Control) -> str:
+    version = control.segments[-1].version
+    return f"In force since control version {version}." if version else "In force; the first ones."
 
 
 def _nothing(control: Control) -> str:
-    since = control.segments[-1].version
-    return (
-        f"These segments are in force{f' since control version {since}' if since else ''}: nothing changes."
-    )
+    since = _since(control) if control.segments else "The workers run these segments."
+    return f"{since} Nothing changes."
+
+
+def _what(control: Control, asked: list[Change]) -> str:
+    if not control.segments:
+        return "the first ones, so nobody moves"
+    told = []
+    for change in asked:
+        renamed = f" from {change.before.name}" if kind(change) == "renamed" and change.before else ""
+        told.append(f"{_name(change)} {kind(change)}{renamed}")
+    return ", ".join(told)
 
 
 def _uses(policy: Policy) -> Mapping[str, list[str]]:
@@ -165,30 +181,41 @@ def _uses(policy: Policy) -> Mapping[str, list[str]]:
 
 
 def _tell(console: Console, found: Plan, uses: Mapping[str, list[str]]) -> None:
-    console.print(f"{show.many(found.profiles, 'profile')}, windows as of {show.moment(found.now)}")
+    console.print(f"{show.many(found.profiles, 'profile')}, windows as of {show.moment(found.at)}")
     if found.unknown:
         console.print(
-            f"Of {show.many(found.unknown, 'profile')} too little is recorded, and they count as if they had "
-            "done nothing: `opportune restore-audit` fills them in."
+            f"{show.many(found.unknown, 'profile')} were recorded before migration 12: their counts and "
+            "revenue are taken as 0, hours since are right. They fill in as recipients do something, by the "
+            "first `segments apply` that changes something, or by `opportune restore-audit`.",
+            soft_wrap=True,
         )
-    right = ("in it", "enter", "leave", "then")
+    right = ("now", "enter", "leave", "then")
     table = show.table("segment", "change", *right, "used by", right=right)
     for each in found.movements:
         then = each.members + each.enters - each.leaves
         counts = (f"{count:,}" for count in (each.members, each.enters, each.leaves, then))
-        name = _name(each.change)
-        table.add_row(name, kind(each.change), *counts, ", ".join(uses.get(name, [])) or "–")
+        used = ", ".join(uses.get(_name(each.change), [])) or "–"
+        table.add_row(_name(each.change), kind(each.change), *counts, used)
     console.print(table)
     for each in found.movements:
-        _examples(console, each)
-    console.print("Nobody is asked about a campaign because of this.", style="dim")
+        _details(console, each)
+    console.print(
+        "Who enters or leaves by this is asked about no campaign; who does so later, is.", style="dim"
+    )
 
 
-def _examples(console: Console, moved: Movement) -> None:
+def _details(console: Console, moved: Movement) -> None:
+    """What is defined otherwise, and some of whom it concerns."""
+    before, after, lines = moved.change.before, moved.change.now, []
+    if before is not None and after is not None and before.name != after.name:
+        lines.append(f"was {before.name}: its members leave that, and enter this")
+    if before is not None and after is not None and before.where != after.where:
+        lines.append(f"{before.where}  →  {after.where}")
     for word, some in (("enter", moved.entering), ("leave", moved.leaving)):
         if some:
-            names = ", ".join(map(show.printable, some))
-            console.print(f"{word} {_name(moved.change)}, for example: {names}", markup=False, soft_wrap=True)
+            lines.append(f"{word}, for example: {', '.join(map(show.printable, some))}")
+    for line in lines:
+        console.print(f"{_name(moved.change)}: {line}", markup=False, soft_wrap=True)
 
 
 def _name(change: Change) -> str:

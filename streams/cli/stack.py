@@ -27,7 +27,7 @@ from streams.replay import workers
 from streams.replay.session import TimeHasPassed
 from streams.replay.workers import WorkerDied
 from streams.restore import RecorderRuns, WouldLose
-from streams.segment_plan import NothingRecorded
+from streams.segment_plan import NothingRecorded, NotTheRunning
 
 # Errors that a user can act on; everything else is a bug and shows its traceback.
 EXPECTED = (
@@ -47,6 +47,7 @@ EXPECTED = (
     NotReplayable,
     UnknownRecipient,
     NothingRecorded,
+    NotTheRunning,
     TimeHasPassed,
     WorkerDied,
 )

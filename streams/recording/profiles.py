@@ -128,6 +128,7 @@ def _segments(rows: np.ndarray, names: SegmentNames) -> list[list[str]]:
     versions, of = np.unique(rows["segments_version"], return_inverse=True)
     named = [names(version) for version in versions.tolist()]
     table = np.array([[some.get(n, f"segment_{n}") for n in range(MAX_SEGMENTS)] for some in named], object)
+    table = table.reshape(-1, MAX_SEGMENTS)  # of no rows, too
     bits = np.unpackbits(np.ascontiguousarray(rows["segments"]).view(np.uint8), axis=1, bitorder="little")
     row, number = np.nonzero(bits)
     members = table[of[row], number].tolist()

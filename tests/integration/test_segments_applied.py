@@ -87,11 +87,12 @@ def applied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, W
         wrong = stack.run("segments", "apply", str(broken), "--why", "a slip")
         done = stack.run("segments", "apply", str(changed), "--why", "a test")
         assert done.returncode == 0, done.stderr
+        version = int(done.stdout.split("control version ")[1].split()[0])
         time.sleep(3)
         worker.kill()
         worker.wait()
+        assert _versions(stack) == {0, version}, "the sweep was under way"
         worker = stack.start_worker()
-        version = int(done.stdout.split("control version ")[1].split()[0])
         _await_swept(stack, version)
         again = stack.run("segments", "apply", str(changed), "--why", "a test")
         worker.terminate()
@@ -132,8 +133,7 @@ def _moves(planned: dict[str, object]) -> Counter[tuple[str, bool]]:
     """Who enters and leaves by a plan; of one that has another name everybody does."""
     moves: Counter[tuple[str, bool]] = Counter()
     for each in planned["movements"]:  # type: ignore[attr-defined]
-        change = each["change"]
-        before, now = change["before"], change["now"]
+        before, now = each["before"], each["after"]
         if before is None or now is None or before["name"] == now["name"]:
             moves[(now or before)["name"], True] += each["enters"]
             moves[(now or before)["name"], False] += each["leaves"]
@@ -195,7 +195,7 @@ def test_before_anything_was_applied_a_plan_compares_with_what_everybody_is_in(
     applied: tuple[Stack, Warehouse, Told],
 ) -> None:
     told = applied[2]
-    first = {each["change"]["now"]["name"]: each for each in told.planned_first["movements"]}  # type: ignore[attr-defined]
+    first = {each["after"]["name"]: each for each in told.planned_first["movements"]}  # type: ignore[attr-defined]
     assert first["active_browsers"]["enters"] > 3
     assert first["weekly"]["members"] == 0
 
@@ -204,10 +204,15 @@ def test_what_is_not_what_runs_or_is_wrong_is_refused_and_the_old_stays(
     applied: tuple[Stack, Warehouse, Told],
 ) -> None:
     stack, _, told = applied
-    assert "Apply the files that they run first" in " ".join(told.refused.split())
+    assert "put the segments of the files that the workers run in force first" in " ".join(
+        told.refused.split()
+    )
     assert "nobody moves" in told.adopted
     assert "weekly.toml:4:10: where: there is no feature purchases_8d" in told.broken
-    assert "nothing changes" in told.again
+    assert "Nothing changes" in told.again
     log = stack.run("control", "log").stdout
     assert log.count("segments in force") == 2
     assert f"since control version {told.version}" in stack.run("control", "show").stdout
+    shown = stack.run("segments", "show").stdout
+    assert "regulars" in shown
+    assert "views_7d >= 5" in shown

@@ -61,12 +61,14 @@ def weight_of(work: Work, recipient: Recipient, kind: str, event: Event) -> int:
     """Section 3: what an event counts; quarters of clicks and opens."""
     if kind not in QUARTERED:
         return 1
-    halvings = 2 if event.body["network"] == "datacenter" else 0
-    if kind == "click":
+    proxied = kind == "open" and event.body["agent"] == "proxy"
+    halvings = 2 if event.body["network"] == "datacenter" and not proxied else 0
+    if kind == "click" and event.body["dispatch_id"] is not None:
         at = min(event.occurred_at, work.cut.now)
         waits = [at - second * 1000 for second, _ in recipient.sent if second * 1000 < at]
         since = min(waits, default=60_000)
-        halvings += (since < 10_000) + (since < 60_000)
+        if event.occurred_at > work.cut.now - 3_600_000:
+            halvings += (since < 10_000) + (since < 60_000)
         last = recipient.last.get("click", 0)
         between = abs(event.occurred_at - last) if last else 3_000
         halvings += (between < 1_000) + (between < 3_000)
@@ -298,7 +300,7 @@ def _redefined(work: Work, recipient_id: str, segment: Segment, entered: bool, v
 
 
 def pass_time(work: Work, recipient_id: str, recipient: Recipient, due_at: int, *, ask: bool) -> None:
-    """Section 2, step 4, once an evaluation time `due_at` has passed; without `ask` no campaign is asked."""
+    """Section 2, step 5, once an evaluation time `due_at` has passed; without `ask` no campaign is asked."""
     body: dict[str, Any] = {
         "topic": None,
         "partition": None,

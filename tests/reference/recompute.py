@@ -67,7 +67,9 @@ def segments_at(control: list[dict[str, Any]], version: int) -> tuple[Applied, .
     for change in control:
         if change["offset"] < version and "segments" in change["change"]:
             segments = tuple(Segment(**each) for each in change["change"]["segments"])
-            applied.append(Applied(change["offset"] + 1 if applied else 0, segments))
+            definitions = [segment.definition for segment in segments]
+            if not applied or definitions != [segment.definition for segment in applied[-1].segments]:
+                applied.append(Applied(change["offset"] + 1 if applied else 0, segments))
     return tuple(applied)
 
 

@@ -104,8 +104,6 @@ class Reference:
         stale = recipient.segments_version != work.segments_version
         if stale:
             effects.redefine(work, recipient_id, recipient)
-        if due_at is None and stale:
-            due_at = cut.now
         if due_at is not None:
             effects.pass_time(work, recipient_id, recipient, due_at, ask=not forgotten)
         same = (

@@ -1,4 +1,4 @@
-"""Evaluation times (section 2, step 3), rolling (section 2, step 1) and when a row is due (section 6)."""
+"""Evaluation times (section 2, step 5), rolling (section 2, step 1) and when a row is due (section 6)."""
 
 import xxhash
 

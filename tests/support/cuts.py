@@ -309,7 +309,8 @@ def planned(draw: st.DrawFn, dispatches: Sequence[tuple[str, str]] = ()) -> Plan
         fields = {
             "kind": draw(st.sampled_from(kinds)),
             "event_id": draw(_EVENT_IDS),
-            "agent": draw(st.sampled_from([None, None, None, "browser", "scanner"])),
+            "agent": draw(st.sampled_from([None, None, None, "browser", "proxy", "scanner"])),
+            "dispatch_id": draw(st.sampled_from([None, "some"])),
             "network": draw(st.sampled_from([None, None, "consumer", "privacy_proxy", "datacenter"])),
         }
     elif topic == topics.PURCHASES.name:
@@ -369,7 +370,7 @@ def stories(draw: st.DrawFn, most: int = 12) -> list[Cut]:
                 st.sampled_from([30, 260])
             )
         changes = draw(st.integers(0, 3)) == 0
-        segments = draw(st.sampled_from(SEGMENTS[bool(world.applied) :])) if changes else None
+        segments = draw(st.sampled_from(SEGMENTS if world.applied else SEGMENTS[:1])) if changes else None
         cuts.append(
             world.cut(draw(GAPS), burst, draw(st.integers(0, 6)) == 0, draw(st.integers(0, 3)) == 0, segments)
         )

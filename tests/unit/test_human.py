@@ -19,7 +19,7 @@ def weights(
         np.array(kind),
         np.array(at) + NOW,
         np.ones(n, np.bool_),
-        np.array(doubts or [0] * n, np.uint8),
+        np.array(doubts or [human.OF_MAIL * (each == CLICK) for each in kind], np.uint8),
         np.array([last and last + NOW]),
         np.array([[0, sent and NOW // 1000 + sent]]),
         NOW,
@@ -36,6 +36,8 @@ def weights(
         ("click", "scanner", None, human.MACHINE),
         ("view", "scanner", "consumer", human.MACHINE),
         ("open", "proxy", None, 0),
+        ("open", "proxy", "datacenter", 0),
+        ("open", None, "datacenter", 2),
         ("open", "app", "privacy_proxy", human.MACHINE),
         ("click", "browser", "privacy_proxy", 0),
         ("click", None, "datacenter", 2),
@@ -45,12 +47,15 @@ def weights(
 def test_what_producers_declare_makes_for_doubt(
     kind: str, agent: str | None, network: str | None, found: int
 ) -> None:
-    assert human.doubt(kind, agent, network) == found
+    assert human.doubt(kind, agent, network, of_mail=False) == found
+    with_mail = human.doubt(kind, agent, network, of_mail=True)
+    assert with_mail == found + human.OF_MAIL * (kind == "click" and found != human.MACHINE)
 
 
 def test_clicks_and_opens_count_in_quarters_and_views_whole() -> None:
     assert weights([CLICK, OPEN, VIEW], [-9_000, -8_000, -7_000]) == [4, 4, 1]
     assert weights([CLICK, OPEN, VIEW], [-9_000, -8_000, -7_000], [2, 1, 2]) == [1, 2, 1]
+    assert weights([CLICK, CLICK], [-9_000, -9_000], [0, 0], sent=-9) == [4, 4]  # elsewhere than in mail
 
 
 def test_links_followed_in_a_burst_count_less_each_by_the_one_before_it() -> None:
@@ -72,4 +77,4 @@ def test_a_click_right_after_a_release_counts_less() -> None:
 
 
 def test_no_click_that_is_kept_counts_nothing() -> None:
-    assert weights([CLICK], [0], [2], last=-100, sent=-1) == [1]
+    assert weights([CLICK], [0], [2 + human.OF_MAIL], last=-100, sent=-1) == [1]

@@ -241,6 +241,12 @@ def test_the_last_row_of_a_recipient_in_a_batch_counts_and_a_tombstone_takes_it_
     assert _column(batch, "profile_snapshot", "offset") == [2, 3]
 
 
+def test_a_batch_of_damaged_rows_alone_is_no_rows() -> None:
+    blocks, unrecorded = rows_of(_profiles((b"a", b"\x02"), (b"b", b"\x01")), unnamed)
+    assert len(unrecorded) == 2
+    assert sum(len(block.columns[0]) for block in blocks) == 0
+
+
 def test_segments_consent_and_times_are_told_by_name() -> None:
     row = empty(1)
     row["segments"][0] = [0b101, 1 << 63]

@@ -29,6 +29,7 @@ APPLIED = (Applied(0, (A,)), Applied(3, (WIDER,)), Applied(5, (WIDER, B)), Appli
         (APPLIED[:3], 0, [(0, A, WIDER, 3), (1, None, B, 5)]),
         (APPLIED[:3], 4, [(1, None, B, 5)]),
         (APPLIED, 0, [(1, None, B, 5)]),
+        (APPLIED, 4, [(0, WIDER, A, 9), (1, None, B, 5)]),
         (APPLIED, 3, [(0, WIDER, A, 9), (1, None, B, 5)]),
         (APPLIED, 9, []),
         ((*APPLIED, Applied(12, ())), 5, [(0, WIDER, None, 12), (1, B, None, 12)]),
@@ -38,7 +39,15 @@ APPLIED = (Applied(0, (A,)), Applied(3, (WIDER,)), Applied(5, (WIDER, B)), Appli
 def test_a_change_is_from_what_a_row_knows_to_what_is_in_force(
     applied: tuple[Applied, ...], since: int, found: list[tuple[int, Segment | None, Segment | None, int]]
 ) -> None:
-    assert [(each.number, each.before, each.now, each.version) for each in changes(applied, since)] == found
+    made = changes(applied, since, applied[-1].version)
+    assert [(each.number, each.before, each.now, each.version) for each in made] == found
+
+
+def test_a_row_that_knows_later_definitions_than_are_in_force_goes_back_to_these() -> None:
+    found = [(each.number, each.before, each.now, each.version) for each in changes(APPLIED, 9, 0)]
+    assert found == [(1, B, None, 5)]
+    found = [(each.number, each.before, each.now, each.version) for each in changes(APPLIED, 9, 3)]
+    assert found == [(0, A, WIDER, 9), (1, B, None, 5)]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=12), max_size=5), st.integers(0, 2**41), st.integers(0, 3))
@@ -59,7 +68,7 @@ def test_the_sweep_is_spread_evenly() -> None:
     assert per_second.max() < 1200
 
 
-def test_every_feature_has_its_sql() -> None:
+def test_a_window_in_clickhouse_ends_now() -> None:
     now = 1_486_141_920_000
     assert features.in_clickhouse(FEATURES["views_6h"], now) == (
         f"toFloat64(arraySum(arraySlice(views_by_hour, 1, greatest(6 - greatest({now // HOUR_MS} - "

@@ -74,9 +74,9 @@ def test_a_counter_stops_at_255_and_says_so(world: World) -> None:
 
 def test_clicks_and_opens_count_by_quarters_of_a_person(world: World) -> None:
     bodies = [
-        click("click", NOW - 20_000),
-        click("click", NOW - 19_500),
-        click("click", NOW - 17_000),
+        click("click", NOW - 20_000, dispatch_id="d"),
+        click("click", NOW - 19_500, dispatch_id="d"),
+        click("click", NOW - 17_000, dispatch_id="d"),
         click("open", NOW, network="datacenter"),
     ]
     result = world.cut(NOW, *bodies, click("open", NOW, network="privacy_proxy"), click(agent="scanner"))
@@ -86,7 +86,7 @@ def test_clicks_and_opens_count_by_quarters_of_a_person(world: World) -> None:
 
 def test_a_click_right_after_a_release_counts_in_part(world: World) -> None:
     world.ann.sent = [(NOW // 1000 - 30, 0)]
-    world.cut(NOW, click("click", NOW))
+    world.cut(NOW, click("click", NOW, dispatch_id="d"))
     assert world.ann.hourly == {("click", NOON_HOUR): 2}
     assert sum(world.ann.active) == 128, "half of a person was there"
     world.cut(NOW, click("click", NOW + 60_000))

@@ -2,7 +2,7 @@
 -- parts: machines make them too.
 
 ALTER TABLE {stored}.profile_snapshot ADD COLUMN IF NOT EXISTS
-    `segments_version` UInt32 COMMENT 'Version of control since which the definitions are in force by which the recipient is in `segments`; 0: ever since.'
+    `segments_version` UInt32 COMMENT 'Control version of the segment definitions that `segments` follows; 0: the first ones.'
     AFTER `segments`;
 
 ALTER TABLE {stored}.profile_snapshot ADD COLUMN IF NOT EXISTS
@@ -14,11 +14,11 @@ ALTER TABLE {stored}.profile_snapshot ADD COLUMN IF NOT EXISTS
     AFTER `views_by_hour`;
 
 ALTER TABLE {stored}.profile_snapshot ADD COLUMN IF NOT EXISTS
-    `clicks_by_hour` Array(Float32) CODEC(ZSTD(1)) COMMENT 'Clicks by UTC hour, each as probable as a person is behind it, that of as_of first, then the one before it, 48 at most; zeros at the end are left out.'
+    `clicks_by_hour` Array(Float32) CODEC(ZSTD(1)) COMMENT 'Clicks by UTC hour, each counted as 1, ½ or ¼ by how probable a person is behind it, that of as_of first, then the one before it, 48 at most; zeros at the end are left out.'
     AFTER `views_by_day`;
 
 ALTER TABLE {stored}.profile_snapshot ADD COLUMN IF NOT EXISTS
-    `clicks_by_day` Array(Float32) CODEC(ZSTD(1)) COMMENT 'Clicks by UTC day, each as probable as a person is behind it, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.'
+    `clicks_by_day` Array(Float32) CODEC(ZSTD(1)) COMMENT 'Clicks by UTC day, each counted as 1, ½ or ¼ by how probable a person is behind it, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.'
     AFTER `clicks_by_hour`;
 
 ALTER TABLE {stored}.profile_snapshot ADD COLUMN IF NOT EXISTS
@@ -46,11 +46,11 @@ ALTER TABLE {stored}.profile_snapshot ADD COLUMN IF NOT EXISTS
     AFTER `carts_by_hour`;
 
 ALTER TABLE {stored}.profile_snapshot ADD COLUMN IF NOT EXISTS
-    `opens_by_hour` Array(Float32) CODEC(ZSTD(1)) COMMENT 'Opens by UTC hour, each as probable as a person is behind it, that of as_of first, then the one before it, 48 at most; zeros at the end are left out.'
+    `opens_by_hour` Array(Float32) CODEC(ZSTD(1)) COMMENT 'Opens by UTC hour, each counted as 1, ½ or ¼ by how probable a person is behind it, that of as_of first, then the one before it, 48 at most; zeros at the end are left out.'
     AFTER `carts_by_day`;
 
 ALTER TABLE {stored}.profile_snapshot ADD COLUMN IF NOT EXISTS
-    `opens_by_day` Array(Float32) CODEC(ZSTD(1)) COMMENT 'Opens by UTC day, each as probable as a person is behind it, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.'
+    `opens_by_day` Array(Float32) CODEC(ZSTD(1)) COMMENT 'Opens by UTC day, each counted as 1, ½ or ¼ by how probable a person is behind it, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.'
     AFTER `opens_by_hour`;
 
 ALTER TABLE {stored}.profile_snapshot ADD COLUMN IF NOT EXISTS
@@ -66,46 +66,33 @@ ALTER TABLE {stored}.profile_snapshot ADD COLUMN IF NOT EXISTS
     AFTER `purchases_by_day`;
 
 ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `clicks_1h` Float32 COMMENT 'Clicks in the current hour, each as probable as a person is behind it.';
-
-ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `clicks_6h` Float32 COMMENT 'Clicks in the current hour and the 5 before it, each as probable as a person is behind it.';
-
-ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `clicks_24h` Float32 COMMENT 'Clicks in the current hour and the 23 before it, each as probable as a person is behind it.';
-
-ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `clicks_48h` Float32 COMMENT 'Clicks in the current hour and the 47 before it, each as probable as a person is behind it.';
-
-ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `clicks_7d` Float32 COMMENT 'Clicks in the current UTC day and the 6 before it, each as probable as a person is behind it.';
-
-ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `clicks_14d` Float32 COMMENT 'Clicks in the current UTC day and the 13 before it, each as probable as a person is behind it.';
-
-ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `clicks_30d` Float32 COMMENT 'Clicks in the current UTC day and the 29 before it, each as probable as a person is behind it.';
-
-ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `opens_1h` Float32 COMMENT 'Opens in the current hour, each as probable as a person is behind it.';
-
-ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `opens_6h` Float32 COMMENT 'Opens in the current hour and the 5 before it, each as probable as a person is behind it.';
-
-ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `opens_24h` Float32 COMMENT 'Opens in the current hour and the 23 before it, each as probable as a person is behind it.';
-
-ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `opens_48h` Float32 COMMENT 'Opens in the current hour and the 47 before it, each as probable as a person is behind it.';
-
-ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `opens_7d` Float32 COMMENT 'Opens in the current UTC day and the 6 before it, each as probable as a person is behind it.';
-
-ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `opens_14d` Float32 COMMENT 'Opens in the current UTC day and the 13 before it, each as probable as a person is behind it.';
-
-ALTER TABLE {stored}.profile_snapshot MODIFY COLUMN IF EXISTS
-    `opens_30d` Float32 COMMENT 'Opens in the current UTC day and the 29 before it, each as probable as a person is behind it.';
+    `clicks_1h` Float32 COMMENT 'Clicks in the current hour, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+MODIFY COLUMN IF EXISTS
+    `clicks_6h` Float32 COMMENT 'Clicks in the current hour and the 5 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+MODIFY COLUMN IF EXISTS
+    `clicks_24h` Float32 COMMENT 'Clicks in the current hour and the 23 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+MODIFY COLUMN IF EXISTS
+    `clicks_48h` Float32 COMMENT 'Clicks in the current hour and the 47 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+MODIFY COLUMN IF EXISTS
+    `clicks_7d` Float32 COMMENT 'Clicks in the current UTC day and the 6 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+MODIFY COLUMN IF EXISTS
+    `clicks_14d` Float32 COMMENT 'Clicks in the current UTC day and the 13 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+MODIFY COLUMN IF EXISTS
+    `clicks_30d` Float32 COMMENT 'Clicks in the current UTC day and the 29 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+MODIFY COLUMN IF EXISTS
+    `opens_1h` Float32 COMMENT 'Opens in the current hour, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+MODIFY COLUMN IF EXISTS
+    `opens_6h` Float32 COMMENT 'Opens in the current hour and the 5 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+MODIFY COLUMN IF EXISTS
+    `opens_24h` Float32 COMMENT 'Opens in the current hour and the 23 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+MODIFY COLUMN IF EXISTS
+    `opens_48h` Float32 COMMENT 'Opens in the current hour and the 47 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+MODIFY COLUMN IF EXISTS
+    `opens_7d` Float32 COMMENT 'Opens in the current UTC day and the 6 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+MODIFY COLUMN IF EXISTS
+    `opens_14d` Float32 COMMENT 'Opens in the current UTC day and the 13 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+MODIFY COLUMN IF EXISTS
+    `opens_30d` Float32 COMMENT 'Opens in the current UTC day and the 29 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.';
 
 CREATE OR REPLACE VIEW {views}.profile_snapshot
 (
@@ -125,7 +112,7 @@ CREATE OR REPLACE VIEW {views}.profile_snapshot
     `consent_tracking_version` Int64 COMMENT 'Version of the consent for tracking; 0: never told.',
     `suppressed` LowCardinality(String) COMMENT 'Why never to be sent to: bounced, complained or unsubscribed; empty: may be.',
     `segments` Array(LowCardinality(String)) COMMENT 'Segments that the recipient is in; segment_N: one that the policy no longer has.',
-    `segments_version` UInt32 COMMENT 'Version of control since which the definitions are in force by which the recipient is in `segments`; 0: ever since.',
+    `segments_version` UInt32 COMMENT 'Control version of the segment definitions that `segments` follows; 0: the first ones.',
     `first_event_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'Earliest event; NULL: none.',
     `last_view_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'Latest view; NULL: none.',
     `last_click_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'Latest click; NULL: none.',
@@ -141,13 +128,13 @@ CREATE OR REPLACE VIEW {views}.profile_snapshot
     `views_7d` UInt32 COMMENT 'Views in the current UTC day and the 6 before it.',
     `views_14d` UInt32 COMMENT 'Views in the current UTC day and the 13 before it.',
     `views_30d` UInt32 COMMENT 'Views in the current UTC day and the 29 before it.',
-    `clicks_1h` Float32 COMMENT 'Clicks in the current hour, each as probable as a person is behind it.',
-    `clicks_6h` Float32 COMMENT 'Clicks in the current hour and the 5 before it, each as probable as a person is behind it.',
-    `clicks_24h` Float32 COMMENT 'Clicks in the current hour and the 23 before it, each as probable as a person is behind it.',
-    `clicks_48h` Float32 COMMENT 'Clicks in the current hour and the 47 before it, each as probable as a person is behind it.',
-    `clicks_7d` Float32 COMMENT 'Clicks in the current UTC day and the 6 before it, each as probable as a person is behind it.',
-    `clicks_14d` Float32 COMMENT 'Clicks in the current UTC day and the 13 before it, each as probable as a person is behind it.',
-    `clicks_30d` Float32 COMMENT 'Clicks in the current UTC day and the 29 before it, each as probable as a person is behind it.',
+    `clicks_1h` Float32 COMMENT 'Clicks in the current hour, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+    `clicks_6h` Float32 COMMENT 'Clicks in the current hour and the 5 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+    `clicks_24h` Float32 COMMENT 'Clicks in the current hour and the 23 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+    `clicks_48h` Float32 COMMENT 'Clicks in the current hour and the 47 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+    `clicks_7d` Float32 COMMENT 'Clicks in the current UTC day and the 6 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+    `clicks_14d` Float32 COMMENT 'Clicks in the current UTC day and the 13 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+    `clicks_30d` Float32 COMMENT 'Clicks in the current UTC day and the 29 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
     `scrolls_1h` UInt32 COMMENT 'Scrolls in the current hour.',
     `scrolls_6h` UInt32 COMMENT 'Scrolls in the current hour and the 5 before it.',
     `scrolls_24h` UInt32 COMMENT 'Scrolls in the current hour and the 23 before it.',
@@ -169,13 +156,13 @@ CREATE OR REPLACE VIEW {views}.profile_snapshot
     `carts_7d` UInt32 COMMENT 'Carts in the current UTC day and the 6 before it.',
     `carts_14d` UInt32 COMMENT 'Carts in the current UTC day and the 13 before it.',
     `carts_30d` UInt32 COMMENT 'Carts in the current UTC day and the 29 before it.',
-    `opens_1h` Float32 COMMENT 'Opens in the current hour, each as probable as a person is behind it.',
-    `opens_6h` Float32 COMMENT 'Opens in the current hour and the 5 before it, each as probable as a person is behind it.',
-    `opens_24h` Float32 COMMENT 'Opens in the current hour and the 23 before it, each as probable as a person is behind it.',
-    `opens_48h` Float32 COMMENT 'Opens in the current hour and the 47 before it, each as probable as a person is behind it.',
-    `opens_7d` Float32 COMMENT 'Opens in the current UTC day and the 6 before it, each as probable as a person is behind it.',
-    `opens_14d` Float32 COMMENT 'Opens in the current UTC day and the 13 before it, each as probable as a person is behind it.',
-    `opens_30d` Float32 COMMENT 'Opens in the current UTC day and the 29 before it, each as probable as a person is behind it.',
+    `opens_1h` Float32 COMMENT 'Opens in the current hour, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+    `opens_6h` Float32 COMMENT 'Opens in the current hour and the 5 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+    `opens_24h` Float32 COMMENT 'Opens in the current hour and the 23 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+    `opens_48h` Float32 COMMENT 'Opens in the current hour and the 47 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+    `opens_7d` Float32 COMMENT 'Opens in the current UTC day and the 6 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+    `opens_14d` Float32 COMMENT 'Opens in the current UTC day and the 13 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
+    `opens_30d` Float32 COMMENT 'Opens in the current UTC day and the 29 before it, each counted as 1, ½ or ¼ by how probable a person is behind it.',
     `purchases_1h` UInt32 COMMENT 'Purchases in the current hour.',
     `purchases_6h` UInt32 COMMENT 'Purchases in the current hour and the 5 before it.',
     `purchases_24h` UInt32 COMMENT 'Purchases in the current hour and the 23 before it.',
@@ -188,16 +175,16 @@ CREATE OR REPLACE VIEW {views}.profile_snapshot
     `revenue_30d` UInt64 COMMENT 'Spent in the current UTC day and the 29 before it, minor units.',
     `views_by_hour` Array(UInt8) COMMENT 'Views by UTC hour, that of as_of first, then the one before it, 48 at most; zeros at the end are left out.',
     `views_by_day` Array(UInt8) COMMENT 'Views by UTC day, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.',
-    `clicks_by_hour` Array(Float32) COMMENT 'Clicks by UTC hour, each as probable as a person is behind it, that of as_of first, then the one before it, 48 at most; zeros at the end are left out.',
-    `clicks_by_day` Array(Float32) COMMENT 'Clicks by UTC day, each as probable as a person is behind it, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.',
+    `clicks_by_hour` Array(Float32) COMMENT 'Clicks by UTC hour, each counted as 1, ½ or ¼ by how probable a person is behind it, that of as_of first, then the one before it, 48 at most; zeros at the end are left out.',
+    `clicks_by_day` Array(Float32) COMMENT 'Clicks by UTC day, each counted as 1, ½ or ¼ by how probable a person is behind it, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.',
     `scrolls_by_hour` Array(UInt8) COMMENT 'Scrolls by UTC hour, that of as_of first, then the one before it, 48 at most; zeros at the end are left out.',
     `scrolls_by_day` Array(UInt8) COMMENT 'Scrolls by UTC day, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.',
     `searches_by_hour` Array(UInt8) COMMENT 'Searches by UTC hour, that of as_of first, then the one before it, 48 at most; zeros at the end are left out.',
     `searches_by_day` Array(UInt8) COMMENT 'Searches by UTC day, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.',
     `carts_by_hour` Array(UInt8) COMMENT 'Carts by UTC hour, that of as_of first, then the one before it, 48 at most; zeros at the end are left out.',
     `carts_by_day` Array(UInt8) COMMENT 'Carts by UTC day, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.',
-    `opens_by_hour` Array(Float32) COMMENT 'Opens by UTC hour, each as probable as a person is behind it, that of as_of first, then the one before it, 48 at most; zeros at the end are left out.',
-    `opens_by_day` Array(Float32) COMMENT 'Opens by UTC day, each as probable as a person is behind it, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.',
+    `opens_by_hour` Array(Float32) COMMENT 'Opens by UTC hour, each counted as 1, ½ or ¼ by how probable a person is behind it, that of as_of first, then the one before it, 48 at most; zeros at the end are left out.',
+    `opens_by_day` Array(Float32) COMMENT 'Opens by UTC day, each counted as 1, ½ or ¼ by how probable a person is behind it, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.',
     `purchases_by_hour` Array(UInt8) COMMENT 'Purchases by UTC hour, that of as_of first, then the one before it, 48 at most; zeros at the end are left out.',
     `purchases_by_day` Array(UInt8) COMMENT 'Purchases by UTC day, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.',
     `revenue_by_day` Array(UInt32) COMMENT 'Spent by UTC day, minor units, that of as_of first, then the one before it, 35 at most; zeros at the end are left out.',
