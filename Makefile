@@ -12,7 +12,7 @@ CODE := $(wildcard schemas models sinks streams infra tests benchmarks)
 SUITE ?=
 SEEDS ?= 0
 
-.PHONY: help setup demo test faults lint bench up down lock clean
+.PHONY: help setup demo test faults soak lint bench up down lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,10 @@ test: .venv/.dev ## Run the tests, all but the long fault runs
 	$(BIN)/pytest -m "not soak" --numprocesses 2 --dist loadfile
 
 faults: .venv/.dev ## Run the fault tests, the long ones too; make faults SEEDS=2 takes others
-	OPPORTUNE_FAULT_SEEDS=$(SEEDS) $(BIN)/pytest -m "faults or soak" --numprocesses 2 --dist loadfile
+	OPPORTUNE_FAULT_SEEDS=$(SEEDS) $(BIN)/pytest -m faults --numprocesses 2 --dist loadfile
+
+soak: .venv/.dev ## Run the other long tests: the demo's stretch, the whole grocery, a hostile year
+	$(BIN)/pytest -m "soak and not faults" --numprocesses 2
 
 lint: .venv/.dev ## Check style, types, who imports whom, and schemas
 	$(BIN)/ruff check
