@@ -70,8 +70,8 @@ FROM numbers({first}, {count})
 """
 _MORE: Final = """
 INSERT INTO {stored}.profile_snapshot
-SELECT p.* REPLACE (concat(p.recipient_id, '-', toString(n.number)) AS recipient_id)
-FROM {stored}.profile_snapshot AS p CROSS JOIN numbers({times}) AS n
+SELECT * REPLACE (concat(recipient_id, '+{number}') AS recipient_id)
+FROM {stored}.profile_snapshot WHERE position(recipient_id, '+') = 0
 """
 _CUT: Final = """
 INSERT INTO {stored}.cut (line, cut_partition, cut, at, policy, topic, partition, offset, written_at)
@@ -133,8 +133,8 @@ def _filled(console: Console) -> Iterator[Warehouse]:
                         )
                 console.print("profiles")
                 _land(house)
-                times = PROFILES // _LANDED - 1
-                client.execute(_MORE.format(stored=house.stored, times=times))
+                for number in range(PROFILES // _LANDED - 1):
+                    client.execute(_MORE.format(stored=house.stored, number=number))
                 client.execute(_CUT.format(stored=house.stored, at=time.time()))
             yield house
         finally:
