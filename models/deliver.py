@@ -15,7 +15,8 @@ import numpy as np
 from models.lanes import retry_at
 from schemas import ids
 from schemas.dispatch import KEPT_MS, State, empty
-from schemas.policy import Lanes, Policy
+from schemas.lanes import Lanes
+from schemas.policy import Policy
 
 NEVER: Final = np.iinfo(np.int64).max
 

@@ -10,7 +10,8 @@ from models.arms import Arm
 from models.hours import GATES, FullHours
 from models.sendtime import CANDIDATES
 from schemas.audit import Gate
-from schemas.policy import OTHER_PROVIDER, Campaign, Policy
+from schemas.lanes import OTHER_PROVIDER
+from schemas.policy import Campaign, Policy
 from schemas.profile import HOUR_MS, PURPOSES, Consent, Suppression
 from schemas.reasons import Reason
 from schemas.units import Milliseconds

@@ -10,7 +10,8 @@ import numpy as np
 from models import contact, zones
 from models.campaigns import Campaigns
 from models.sendtime import CANDIDATES
-from schemas.policy import OTHER_PROVIDER, Policy
+from schemas.lanes import OTHER_PROVIDER
+from schemas.policy import Policy
 from schemas.profile import HOUR_MS, MINUTE_MS
 from schemas.reasons import Reason
 

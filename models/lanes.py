@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.policy import Lane
+from schemas.lanes import Lane
 from schemas.profile import HOUR_MS, MINUTE_MS
 
 _FIRST_RETRY_MS: Final = 5 * MINUTE_MS

@@ -21,12 +21,11 @@ from pydantic import (
 
 from schemas import zones
 from schemas.profile import KINDS, MAX_CAMPAIGNS, MAX_SEGMENTS, PURPOSES, SENT_SLOTS, Suppression
-from schemas.units import Duration, Milliseconds, PerSecond, Span
+from schemas.units import Duration, Span
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Purpose = Literal["mail", "transactional"]  # of a message
 SUPPRESSIONS: Final = tuple(each.name.lower() for each in Suppression if each != Suppression.NONE)
-OTHER_PROVIDER: Final = "other"
 _SHARES_SUM: Final = 1.0
 
 
@@ -34,11 +33,13 @@ class PolicyError(ValueError):
     """The policy is wrong; the message names the place and what would be right, a line for each problem."""
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What a policy file says: nothing that it does not know, and nothing that changes."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Segment(_Strict):
+class Segment(Strict):
     """A group of recipients: one SQL boolean expression over named features."""
 
     number: int = Field(strict=True, ge=0, lt=MAX_SEGMENTS, description="Bit in the row; never reused.")
@@ -60,7 +61,7 @@ class Applied:
     segments: tuple[Segment, ...]
 
 
-class Trigger(_Strict):
+class Trigger(Strict):
     """What makes a campaign ask: entering or leaving a segment, or an event of a kind."""
 
     enter: Name | None = None
@@ -74,7 +75,7 @@ class Trigger(_Strict):
         return self
 
 
-class Arms(_Strict):
+class Arms(Strict):
     """Shares of a campaign's recipients, by a sticky hash; the model has the rest."""
 
     control: float = Field(0.0, ge=0, le=1, description="Whose hour is drawn from the prior.")
@@ -87,7 +88,7 @@ class Arms(_Strict):
         return self
 
 
-class Campaign(_Strict):
+class Campaign(Strict):
     """A rule: its cause, whom it is for, what it sends, and its pause."""
 
     number: int = Field(strict=True, ge=0, lt=MAX_CAMPAIGNS, description="Column in the row; never reused.")
@@ -124,7 +125,7 @@ def _hour(text: object) -> object:
 Hour = Annotated[int, BeforeValidator(_hour), Field(ge=0, le=23)]
 
 
-class Cap(_Strict):
+class Cap(Strict):
     """How many messages of some purposes a recipient gets in any window of a length."""
 
     most: int = Field(strict=True, ge=1, le=SENT_SLOTS, description="Messages in the window.")
@@ -136,7 +137,7 @@ class Cap(_Strict):
         return f"{self.most} in {self.window}"
 
 
-class Quiet(_Strict):
+class Quiet(Strict):
     """Hours of the recipient's clock in which nothing is sent; they may span midnight."""
 
     start: Hour = Field(alias="from")
@@ -147,7 +148,7 @@ class Quiet(_Strict):
         return f"{self.start:02}:00 to {self.end:02}:00"
 
 
-class PurposeRule(_Strict):
+class PurposeRule(Strict):
     """What messages of a purpose need, and what holds them back."""
 
     consent: Literal["opt_in", "opt_out", "not_needed"] = Field(
@@ -182,7 +183,7 @@ def _place(name: str) -> str:
 Place = Annotated[str, AfterValidator(_place)]
 
 
-class Contact(_Strict):
+class Contact(Strict):
     """How often and when a recipient may be written to, and for what."""
 
     default_zone: str = Field(description="IANA zone of recipients whose zone is unknown.")
@@ -225,7 +226,7 @@ class Contact(_Strict):
         return caps
 
 
-class SendTime(_Strict):
+class SendTime(Strict):
     """Parameters of the empirical-Bayes hour-of-week profile."""
 
     kappa_day: float = Field(gt=0, description="Active hours the prior weighs in the hour-of-day profile.")
@@ -290,7 +291,7 @@ def meant(word: str, words: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-class Policy(_Strict):
+class Policy(Strict):
     """Everything that decides, as of one moment."""
 
     segments: tuple[Segment, ...]
@@ -364,59 +365,3 @@ def with_segments(policy: Policy, segments: tuple[Segment, ...]) -> Policy:
     return Policy(
         segments=segments, campaigns=policy.campaigns, contact=policy.contact, send_time=policy.send_time
     )
-
-
-class Lane(_Strict):
-    """How fast messages may go to one mailbox provider, and over how many connections."""
-
-    rate: PerSecond
-    burst: int | None = Field(
-        None, ge=1, description="Messages that may go at once after a rest; default: a tenth of a second's."
-    )
-    connections: int = Field(4, ge=1, description="SMTP connections at once.")
-    messages_per_connection: int = Field(100, ge=1, description="Then a fresh connection is made.")
-    expiry: Duration = Field(
-        Milliseconds.parse("24 h"), description="Longest wait in the lane; a campaign's own may be shorter."
-    )
-
-
-class Lanes(_Strict):
-    """Pacing of every lane: named ones, and what holds for all others."""
-
-    default: Lane
-    lane: dict[str, Lane] = Field(default_factory=dict)
-
-    def of(self, name: str) -> Lane:
-        """The lane of this name."""
-        return self.lane.get(name, self.default)
-
-
-Domain = Annotated[str, Field(pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")]
-ProviderName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,11}$")]
-
-
-class Providers(_Strict):
-    """Which mailbox provider a domain belongs to."""
-
-    provider: dict[ProviderName, tuple[Domain, ...]]
-
-    @model_validator(mode="after")
-    def _once(self) -> Self:
-        listed = [domain for domains in self.provider.values() for domain in domains]
-        twice = sorted({domain for domain in listed if listed.count(domain) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} stands twice; a domain has one provider")
-        return self
-
-    @property
-    def names(self) -> list[str]:
-        """All providers, and the one for domains of none of them."""
-        return [*self.provider, OTHER_PROVIDER]
-
-    @cached_property
-    def _of(self) -> dict[str, str]:
-        return {domain: name for name, domains in self.provider.items() for domain in domains}
-
-    def of(self, domain: str) -> str:
-        """The provider of a domain; `other` where none is known."""
-        return self._of.get(domain.lower(), OTHER_PROVIDER)

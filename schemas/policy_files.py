@@ -12,19 +12,8 @@ import tree_sitter_toml
 from pydantic import BaseModel, ValidationError
 from tree_sitter import Language, Node, Parser
 
-from schemas.policy import (
-    NAMING,
-    Campaign,
-    Contact,
-    Lanes,
-    Policy,
-    PolicyError,
-    Providers,
-    Segment,
-    SendTime,
-    faults,
-    meant,
-)
+from schemas.lanes import Lanes, Providers
+from schemas.policy import NAMING, Campaign, Contact, Policy, PolicyError, Segment, SendTime, faults, meant
 
 _AT: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _QUOTES: Final = ('"""', "'''")

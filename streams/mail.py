@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from infra.embedded import SandboxServer
-from schemas.policy import Lane
+from schemas.lanes import Lane
 from schemas.settings import Settings
 from sinks.transports import Transport
 from sinks.transports.smtp import SmtpTransport, Tls

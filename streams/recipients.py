@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from schemas import codec, topics, zones
-from schemas.policy import Providers
+from schemas.lanes import Providers
 from sinks.vault import Contact, Vault
 from streams import reading
 from streams.engine.cut import Out

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from schemas import codec, topics
-from schemas.policy import Lanes
+from schemas.lanes import Lanes
 from streams import reading
 from streams.engine.journal import Entry
 from streams.engine.kafka import Client, bytes_of

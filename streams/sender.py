@@ -17,7 +17,7 @@ import structlog
 
 from models.deliver import Claim, Kind, Result, Stop
 from models.lanes import Bucket
-from schemas.policy import Lane, Lanes
+from schemas.lanes import Lane, Lanes
 from sinks.transports import Message, Outcome, Transport
 from streams import events
 from streams.agents.deliver import Feedback

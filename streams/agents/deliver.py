@@ -15,7 +15,8 @@ from schemas import codec, topics
 from schemas.audit import AuditWriter
 from schemas.codec import MalformedRecord, UnknownSchema
 from schemas.dispatch import State, empty
-from schemas.policy import Lanes, Policy
+from schemas.lanes import Lanes
+from schemas.policy import Policy
 from schemas.reasons import DeadLetterReason
 from streams.agents import letters
 from streams.agents.dispatches import DispatchStore, first

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from schemas import policy_files
-from schemas.policy import OTHER_PROVIDER
+from schemas.lanes import OTHER_PROVIDER
 from schemas.settings import Settings
 from streams import cluster, worker
 from streams import control as changing

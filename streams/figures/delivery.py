@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas import codec
 from schemas.dispatch import LAYOUTS, State
-from schemas.policy import Lane, Lanes
+from schemas.lanes import Lane, Lanes
 from streams.explain import Record
 from streams.figures.times import DAY_MS, HOUR_MS
 

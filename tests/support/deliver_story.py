@@ -10,7 +10,8 @@ from typing import Any
 
 from models.deliver import Kind, Result
 from schemas import codec, topics
-from schemas.policy import Lane, Lanes, Policy
+from schemas.lanes import Lane, Lanes
+from schemas.policy import Policy
 from schemas.units import Milliseconds, Rate
 from streams.agents.deliver import Deliverer, Feedback
 from streams.agents.dispatches import DispatchStore

@@ -10,7 +10,8 @@ import pytest
 from models.deliver import Claim, Kind, Result, Stop
 from schemas import codec, topics
 from schemas.dispatch import KEPT_MS, State
-from schemas.policy import Lane, Lanes, Policy
+from schemas.lanes import Lane, Lanes
+from schemas.policy import Policy
 from schemas.units import Milliseconds, Rate
 from streams.agents.deliver import Deliverer, Feedback
 from streams.agents.dispatches import DispatchStore

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.lanes import Bucket, retry_at
-from schemas.policy import Lane
+from schemas.lanes import Lane
 from schemas.units import Rate
 
 MINUTE = 60_000

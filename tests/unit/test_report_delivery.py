@@ -8,7 +8,7 @@ import pytest
 
 from schemas import codec, topics
 from schemas.dispatch import State, empty
-from schemas.policy import Lane, Lanes
+from schemas.lanes import Lane, Lanes
 from schemas.profile import NewerRow
 from schemas.units import Rate
 from streams.figures.delivery import Deliveries, LaneFigures, Outcomes, busiest, steps

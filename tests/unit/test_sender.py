@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from models.deliver import Claim, Result, Stop
-from schemas.policy import Lane, Lanes
+from schemas.lanes import Lane, Lanes
 from schemas.settings import Settings
 from schemas.units import Rate
 from sinks.transports import Message, Outcome

@@ -1,0 +1,67 @@
+"""Lanes and mailbox providers as files: how fast messages may go to whom, and whose domains are whose."""
+
+from functools import cached_property
+from typing import Annotated, Final, Self
+
+from pydantic import Field, model_validator
+
+from schemas.policy import Strict
+from schemas.units import Duration, Milliseconds, PerSecond
+
+OTHER_PROVIDER: Final = "other"
+
+
+class Lane(Strict):
+    """How fast messages may go to one mailbox provider, and over how many connections."""
+
+    rate: PerSecond
+    burst: int | None = Field(
+        None, ge=1, description="Messages that may go at once after a rest; default: a tenth of a second's."
+    )
+    connections: int = Field(4, ge=1, description="SMTP connections at once.")
+    messages_per_connection: int = Field(100, ge=1, description="Then a fresh connection is made.")
+    expiry: Duration = Field(
+        Milliseconds.parse("24 h"), description="Longest wait in the lane; a campaign's own may be shorter."
+    )
+
+
+class Lanes(Strict):
+    """Pacing of every lane: named ones, and what holds for all others."""
+
+    default: Lane
+    lane: dict[str, Lane] = Field(default_factory=dict)
+
+    def of(self, name: str) -> Lane:
+        """The lane of this name."""
+        return self.lane.get(name, self.default)
+
+
+Domain = Annotated[str, Field(pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")]
+ProviderName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,11}$")]
+
+
+class Providers(Strict):
+    """Which mailbox provider a domain belongs to."""
+
+    provider: dict[ProviderName, tuple[Domain, ...]]
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        listed = [domain for domains in self.provider.values() for domain in domains]
+        twice = sorted({domain for domain in listed if listed.count(domain) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands twice; a domain has one provider")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """All providers, and the one for domains of none of them."""
+        return [*self.provider, OTHER_PROVIDER]
+
+    @cached_property
+    def _of(self) -> dict[str, str]:
+        return {domain: name for name, domains in self.provider.items() for domain in domains}
+
+    def of(self, domain: str) -> str:
+        """The provider of a domain; `other` where none is known."""
+        return self._of.get(domain.lower(), OTHER_PROVIDER)
