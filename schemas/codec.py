@@ -77,8 +77,12 @@ def header(number: int) -> bytes:
 def encode(topic: str, record: Mapping[str, Any]) -> bytes:
     """One record of `topic` with its wire header. Raises ValueError or TypeError if it does not fit."""
     number = current_id(topic)
+    return header(number) + body(number, record)
+
+
+def body(number: int, record: Mapping[str, Any]) -> bytes:
+    """One record by the schema of this id, without header. Raises as `encode`."""
     out = io.BytesIO()
-    out.write(header(number))
     fastavro.schemaless_writer(out, parsed(number), record)
     return out.getvalue()
 
@@ -99,17 +103,17 @@ def decode(topic: str, value: bytes) -> dict[str, Any]:
     writer = parsed(number)
     if topic_of(ids()[number]) != topic:
         raise MalformedRecord(f"schema id {number} belongs to {topic_of(ids()[number])}, not to {topic}")
-    body = io.BytesIO(value)
-    body.seek(HEADER_BYTES)
+    bytes_of = io.BytesIO(value)
+    bytes_of.seek(HEADER_BYTES)
     try:
         # fastavro leaves out-of-range enum indexes, bad UTF-8 and short reads to different exceptions.
         today = None if number == current_id(topic) else parsed(current_id(topic))
-        record = fastavro.schemaless_reader(body, writer, today)
+        record = fastavro.schemaless_reader(bytes_of, writer, today)
     except Exception as error:
         # An object's address in the text would make a cut that is handled again differ.
         raise MalformedRecord(f"{type(error).__name__}: {_OBJECT.sub('', str(error))}") from error
-    if body.tell() != len(value):
-        raise MalformedRecord(f"{len(value) - body.tell()} bytes are left over after the record")
+    if bytes_of.tell() != len(value):
+        raise MalformedRecord(f"{len(value) - bytes_of.tell()} bytes are left over after the record")
     if not isinstance(record, dict):
         raise MalformedRecord("the schema is not a record")
     return record

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
-import fastavro
 import polars as pl
 
 from schemas import codec
@@ -49,9 +48,7 @@ def _sentinel(number: int) -> bytes:
             record[field["name"]] = False
         else:
             record[field["name"]] = _SENTINEL
-    out = io.BytesIO()
-    fastavro.schemaless_writer(out, codec.parsed(number), record)
-    return out.getvalue()
+    return codec.body(number, record)
 
 
 def decode(number: int, values: Sequence[bytes], keys: Sequence[bytes]) -> pl.DataFrame:

@@ -19,8 +19,8 @@ MAX_ROW_BYTES: Final = 2048
 KINDS: Final = ("view", "click", "scroll", "search", "cart", "open", "purchase")
 CLICK, OPEN, PURCHASE = (KINDS.index(kind) for kind in ("click", "open", "purchase"))
 # What one event of each kind counts: machines click and open too, so those count by quarters of a person.
-HUMAN_ONE: Final = 4
-UNITS: Final = np.array([HUMAN_ONE if kind in (CLICK, OPEN) else 1 for kind in range(len(KINDS))])
+_HUMAN: Final = 4
+UNITS: Final = np.array([_HUMAN if kind in (CLICK, OPEN) else 1 for kind in range(len(KINDS))])
 PURPOSES: Final = ("mail", "profiling", "tracking")
 
 HOURS: Final = 48

@@ -8,7 +8,7 @@ from typing import Any
 from schemas import codec, topics
 from schemas.policy import Segment
 from streams import reading
-from streams.engine.control import Clock, Control
+from streams.engine.control import Clock, Control, ControlReader
 from streams.engine.cut import Out
 from streams.engine.kafka import Client, bytes_of
 
@@ -31,6 +31,15 @@ class Pause:
     paused: bool
     campaign: str | None = None
     lane: str | None = None
+
+
+def current(client: Client) -> Control:
+    """The latest state. Raises `KafkaUnavailable`."""
+    reader = ControlReader(client)
+    try:
+        return reader.poll()
+    finally:
+        reader.close()
 
 
 def set_paused(client: Client, pause: Pause, who: str, why: str) -> int:

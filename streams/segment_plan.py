@@ -57,14 +57,14 @@ class Plan:
     movements: Sequence[Movement]
 
 
-def planned(control: Control, policy: Policy, running: Sequence[str]) -> list[Change]:
-    """What putting a policy's segments in force would change; `running` are hashes as `running` gives them.
+def planned(control: Control, policy: Policy, hashes: Sequence[str]) -> list[Change]:
+    """What putting a policy's segments in force would change; `hashes` as `running` gives them.
 
     Where none were ever put in force, and the workers run another policy, it may be all of them.
     """
     if control.segments:
         return changes((Applied(0, control.segments[-1].segments), Applied(1, policy.segments)), 0, 1)
-    if [policy.digest] == [*running]:
+    if [policy.digest] == [*hashes]:
         return []
     return [Change(segment.number, segment, segment, 0) for segment in policy.segments]
 
@@ -76,18 +76,18 @@ def running(client: Client, partitions: int) -> list[str]:
         return sorted({entry.policy for entry, _ in filter(None, last)})
 
 
-def refuse_unlike(policy: Policy, control: Control, running: Sequence[str]) -> None:
+def refuse_unlike(policy: Policy, control: Control, hashes: Sequence[str]) -> None:
     """Raise `NotTheRunning` where the segments of a policy must not be put in force yet.
 
     The first must be those that run, since later ones are measured by them. After that a segment must not
     end, by its name, unless the campaigns that run are known to do without: those of this policy.
     """
-    if not running:
+    if not hashes:
         return
     if not control.segments:
-        if [policy.digest] != [*running]:
+        if [policy.digest] != [*hashes]:
             raise NotTheRunning(
-                f"the last cuts were made by policy {' and '.join(running)}, this is {policy.digest}: put "
+                f"the last cuts were made by policy {' and '.join(hashes)}, this is {policy.digest}: put "
                 "the segments of the files that run in force first, since changes are measured by them. If "
                 "the workers were restarted with these files just now, let every partition make a cut: "
                 "`opportune resume --why 'a cut'` changes nothing where nothing is paused"
@@ -95,7 +95,7 @@ def refuse_unlike(policy: Policy, control: Control, running: Sequence[str]) -> N
         return
     before = control.segments[-1].segments
     ending = {segment.name for segment in before} - {segment.name for segment in policy.segments}
-    if ending and not _campaigns_run(policy, before, running):
+    if ending and not _campaigns_run(policy, before, hashes):
         raise NotTheRunning(
             f"{', '.join(sorted(ending))} would end, and the workers run other campaigns, contact policy or "
             "send time than those of this folder, so their campaigns may need it: restart the workers with "
@@ -104,9 +104,9 @@ def refuse_unlike(policy: Policy, control: Control, running: Sequence[str]) -> N
         )
 
 
-def _campaigns_run(policy: Policy, segments: tuple[Segment, ...], running: Sequence[str]) -> bool:
+def _campaigns_run(policy: Policy, segments: tuple[Segment, ...], hashes: Sequence[str]) -> bool:
     try:
-        return [with_segments(policy, segments).digest] == [*running]
+        return [with_segments(policy, segments).digest] == [*hashes]
     except PolicyError:
         return False
 

@@ -15,7 +15,7 @@ from streams import cluster, worker
 from streams import control as changing
 from streams.cli import show
 from streams.control import Change, Pause
-from streams.engine.control import Clock, Control, ControlReader
+from streams.engine.control import Clock, Control
 
 _EFFECT: Final = (
     "Each partition makes a cut for it, within about a second where a worker runs, after the one in flight; "
@@ -89,18 +89,14 @@ def scaled(
 @clock_app.command(name="show")
 def show_clock() -> None:
     """Show the clock's setting and what time it is."""
-    reader = ControlReader(cluster.connect(Settings()))
-    state = reader.poll()
-    reader.close()
+    state = changing.current(cluster.connect(Settings()))
     _say(f"{described(state.clock, _wall())} (control version {state.version})")
 
 
 @control_app.command(name="show")
 def show_control() -> None:
     """Show what is paused now, the clock, and since when which segments are in force."""
-    reader = ControlReader(cluster.connect(Settings()))
-    state = reader.poll()
-    reader.close()
+    state = changing.current(cluster.connect(Settings()))
     held = ["everything"] if state.paused else []
     held += [f"campaign {name}" for name in sorted(state.paused_campaigns)]
     held += [f"lane {name}" for name in sorted(state.paused_lanes)]

@@ -13,9 +13,9 @@ from schemas import topics
 from schemas.reasons import Reason
 from schemas.settings import Settings
 from streams import cluster, trail
+from streams import control as changing
 from streams.cli import show
-from streams.engine.control import Control, ControlReader
-from streams.engine.kafka import Client
+from streams.engine.control import Control
 from streams.explain import History, Record, Story, history_of, kind_of
 
 # Gates print times as UTC milliseconds: thirteen digits from 2001 on, which no count of theirs reaches. A
@@ -66,16 +66,8 @@ def explain(
         typer.echo(show.as_json(machine_form(history) | {"read_from": found.source}))
         return
     console = show.console()
-    tell(console, history, last, _control(client))
+    tell(console, history, last, changing.current(client))
     console.print(Text(f"\nRead from {found.source}", "dim"))
-
-
-def _control(client: Client) -> Control:
-    reader = ControlReader(client)
-    try:
-        return reader.poll()
-    finally:
-        reader.close()
 
 
 def machine_form(history: History) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from schemas import policy_files
 from schemas.settings import Settings
 from sinks.vault.sqlite import SqliteVault
 from streams import cluster, recipients
+from streams import control as changing
 from streams.cli import show
-from streams.engine.control import ControlReader
 from streams.engine.kafka import Client
 from streams.recipients import Imported
 from streams.worker import policy_folder
@@ -75,11 +75,8 @@ def _progress(file: Path, what: str) -> Iterator[Callable[[int], None]]:
 
 def _now(client: Client) -> int:
     """The time on the deployment's clock; the wall clock's where only a plan tells it."""
-    reader, wall = ControlReader(client), time.time_ns() // 1_000_000
-    try:
-        now = reader.poll().clock.now(wall)
-    finally:
-        reader.close()
+    wall = time.time_ns() // 1_000_000
+    now = changing.current(client).clock.now(wall)
     return wall if now is None else now
 
 

@@ -16,8 +16,7 @@ from streams import cluster, policy_check, segment_plan, warehouse, worker
 from streams import control as changing
 from streams.cli import show
 from streams.cli.control import Why, who
-from streams.engine.control import Control, ControlReader
-from streams.engine.kafka import Client
+from streams.engine.control import Control
 from streams.segment_plan import Movement, Plan, kind, planned
 
 Folder = Annotated[
@@ -68,7 +67,7 @@ def plan(
     policy, _ = _checked(folder)
     settings = Settings()
     client = cluster.connect(settings)
-    control, running = _control(client), segment_plan.running(client, settings.partitions)
+    control, running = changing.current(client), segment_plan.running(client, settings.partitions)
     asked = planned(control, policy, running)
     if not asked and not json:
         show.console().print(_nothing(control))
@@ -101,7 +100,7 @@ def apply(why: Why, folder: Folder = None) -> None:
     policy, place = _checked(folder)
     settings = Settings()
     client, console = cluster.connect(settings), show.console()
-    control, running = _control(client), segment_plan.running(client, settings.partitions)
+    control, running = changing.current(client), segment_plan.running(client, settings.partitions)
     segment_plan.refuse_unlike(policy, control, running)
     asked = planned(control, policy, running)
     if control.segments and not asked:
@@ -119,7 +118,7 @@ def apply(why: Why, folder: Folder = None) -> None:
 @app.command("show")
 def show_segments() -> None:
     """Show the definitions in force, and since when."""
-    control = _control(cluster.connect(Settings()))
+    control = changing.current(cluster.connect(Settings()))
     if not control.segments:
         show.console().print("None were put in force: workers go by their policy files.")
         return
@@ -141,13 +140,6 @@ def _checked(folder: Path | None) -> tuple[Policy, Path]:
         typer.echo(f"{show.many(len(files.problems), 'problem')} in {place}", err=True)
         raise typer.Exit(1)
     return files.policy(), place
-
-
-def _control(client: Client) -> Control:
-    reader = ControlReader(client)
-    state = reader.poll()
-    reader.close()
-    return state
 
 
 def _since(control: Control) -> str:

@@ -108,10 +108,10 @@ def _windows(rows: np.ndarray) -> Columns:
     hourly, daily = (buckets.cumsum(2, dtype=np.uint32) for buckets in (by_hour, by_day))
     revenue = spent.cumsum(1, dtype=np.uint64)
     columns: Columns = {"revenue_by_day": _trimmed(spent)}
-    for kind, plural in enumerate(PLURALS):
-        unit = UNITS[kind]
-        columns[f"{plural}_by_hour"] = _trimmed(_whole(by_hour[:, kind], unit))
-        columns[f"{plural}_by_day"] = _trimmed(_whole(by_day[:, kind], unit))
+    for plural, kind in PLURALS.items():
+        number = KINDS.index(kind)
+        columns[f"{plural}_by_hour"] = _trimmed(_whole(by_hour[:, number], UNITS[number]))
+        columns[f"{plural}_by_day"] = _trimmed(_whole(by_day[:, number], UNITS[number]))
     for feature in FEATURES.values():
         if feature.source == "revenue":
             columns[feature.name] = revenue[:, feature.days - 1].tolist()
