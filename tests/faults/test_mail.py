@@ -150,6 +150,7 @@ def test_a_worker_that_is_told_to_stop_leaves_nothing_unknown(tmp_path: Path) ->
         oracle.assert_mailed(stack, dispatches)
 
 
+@pytest.mark.alone
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("restart", [False, True])
