@@ -23,7 +23,7 @@ from benchmarks.decide_events import Crowd, Record, Skew
 from models import decide as rules
 from models import deciding, profile, triggers
 from models.segments import Segments
-from models.sendtime import HourOfWeekProfile
+from models.sendtime.model import HourModel
 from schemas import policy_files, topics
 from schemas.profile import HOUR_MS, ROW
 from streams.agents import decide, intake
@@ -57,7 +57,7 @@ _STAGES: Final[Sequence[tuple[Any, str, str]]] = (
     (Segments, "holds", "segments' SQL"),
     (rules, "_transitions", "transitions"),
     (deciding, "decide", "gates"),
-    (HourOfWeekProfile, "choose", "send time"),
+    (HourModel, "choose", "send time"),
     (Decider, "_outputs", "encode outputs"),
     (Handled, "apply", "scatter"),
     (Transactions, "commit", "produce"),

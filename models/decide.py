@@ -99,6 +99,7 @@ def decide(
     redefinition.sweep(rows, outdated, timed, found, rules.segments, rules.applied, rules.version, out)
     rows["segments_version"] = rules.version
     changed |= outdated
+    times = profile.Times.of(lives.rows)
     asked = triggers.triggers(found, events, stale_profiles, rules.campaigns, rules.segments)
     profile.add(lives.rows, events, added)
     lives.end(rows)
@@ -106,7 +107,7 @@ def decide(
     _transitions(rows, found, events, causes, passed, rules.segments, out)
 
     rounds = Rounds(
-        names, rows, events, added, others, lives, found, asked, causes, passed, rules, moment, out
+        names, rows, events, added, others, lives, times, found, asked, causes, passed, rules, moment, out
     )
     stale, unknown = rounds.run()
 

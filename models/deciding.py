@@ -12,11 +12,12 @@ from models.arms import Arm
 from models.gates import Seen
 from models.hours import GATES, FullHours, Hours, hours_of
 from models.inputs import Moment, Rules
-from models.sendtime import TIERS, Chosen
+from models.sendtime.histories import Histories
+from models.sendtime.model import TIERS, Chosen
 from schemas.audit import Gate
 from schemas.layouts import picked
 from schemas.policy import Campaign
-from schemas.profile import MINUTE_MS, PURPOSES, Slot
+from schemas.profile import HOUR_MS, MINUTE_MS, PURPOSES, Slot
 from schemas.reasons import Reason
 
 _CAP: Final = GATES.index(Reason.FREQUENCY_CAP)
@@ -83,16 +84,18 @@ class _Answer:
     outranked_by: str | None = None
 
 
-def weigh(rows: np.ndarray, active: np.ndarray, asked: Asked, rules: Rules, moment: Moment) -> Weighed:
-    """Ask every gate and choose the hour; `active` (n, 168) are the hour-of-week weights at each trigger."""
+def weigh(rows: np.ndarray, histories: Histories, asked: Asked, rules: Rules, moment: Moment) -> Weighed:
+    """Ask every gate and choose the hour; `histories` are the recipients' at each trigger."""
     some, which, now = picked(rows, asked.row), asked.campaign, moment.now
     campaigns, policy, number = rules.campaigns, rules.policy, np.arange(len(asked.row))
     hours = hours_of(some, campaigns, which, asked.decisions, policy, now, moment.full)
     profiled = contact.may_profile(some["consent"][:, PURPOSES.index("profiling")], policy.contact)
     chosen = rules.model.choose(
-        active,
+        histories,
         profiled,
         np.array([arm is Arm.CONTROL for arm in asked.arms], np.bool_),
+        np.full(len(some), now // HOUR_MS),
+        hours.start,
         hours.local,
         _at_once_first(hours.allowed, campaigns.at_once[which]),
         np.array([int.from_bytes(d.bytes[:8], "big") / 2**64 for d in asked.decisions]),

@@ -7,8 +7,7 @@ from typing import Final
 
 from models import contact
 from models.arms import Arm
-from models.hours import GATES, FullHours
-from models.sendtime import CANDIDATES
+from models.hours import CANDIDATES, GATES, FullHours
 from schemas.audit import Gate
 from schemas.lanes import OTHER_PROVIDER
 from schemas.policy import Campaign, Policy

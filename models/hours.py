@@ -9,7 +9,6 @@ import numpy as np
 
 from models import contact, zones
 from models.campaigns import Campaigns
-from models.sendtime import CANDIDATES
 from schemas.lanes import OTHER_PROVIDER
 from schemas.policy import Policy
 from schemas.profile import HOUR_MS, MINUTE_MS
@@ -18,6 +17,7 @@ from schemas.reasons import Reason
 # A release up to 15 minutes late stays in the hour that was chosen, and so outside quiet hours.
 _JITTER_MS: Final = 45 * MINUTE_MS
 
+CANDIDATES: Final = 24
 GATES: Final = (Reason.EXPIRED, Reason.QUIET_HOURS, Reason.FREQUENCY_CAP, Reason.LANE_FULL)
 
 # UTC hours since 1970 in which nothing more fits through a lane, by lane.
@@ -26,7 +26,7 @@ FullHours = Mapping[str, frozenset[int]]
 
 @dataclass(frozen=True)
 class Hours:
-    """The candidate hours of n triggers: when each is due, UTC ms, and its local hour since 1970, (n, 24).
+    """The candidate hours of n triggers: when each is due, UTC ms, its UTC and local hours (n, 24).
 
     Of each of `GATES`, `left` says how many hours it left, `emptied` whether it left none, (n, g): then it is
     set aside for the gates after it. `allowed` (n, 24) are the hours that the gates leave that were not
@@ -34,6 +34,7 @@ class Hours:
     """
 
     due: np.ndarray
+    start: np.ndarray
     local: np.ndarray
     allowed: np.ndarray
     left: np.ndarray
@@ -74,7 +75,7 @@ def hours_of(
         left.append(narrowed.sum(1))
         emptied.append(left[-1] == 0)
         allowed = np.where(emptied[-1][:, None], allowed, narrowed)
-    return Hours(due, local, allowed, np.stack(left, axis=1), np.stack(emptied, axis=1), caps)
+    return Hours(due, start, local, allowed, np.stack(left, axis=1), np.stack(emptied, axis=1), caps)
 
 
 def _is_full(some: np.ndarray, start: np.ndarray, full: FullHours) -> np.ndarray:

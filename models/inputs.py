@@ -9,7 +9,7 @@ import numpy as np
 from models.campaigns import Campaigns
 from models.hours import FullHours
 from models.segments import Segments
-from models.sendtime import HourOfWeekProfile, SendTimeModel
+from models.sendtime.model import HourModel
 from schemas.policy import Applied, Policy, with_segments
 
 
@@ -60,15 +60,19 @@ class Rules:
     policy: Policy
     segments: Segments
     campaigns: Campaigns
-    model: SendTimeModel
+    model: HourModel
     applied: tuple[Applied, ...] = ()
     version: int = 0
 
     @classmethod
     def of(
-        cls, policy: Policy, applied: tuple[Applied, ...] = (), in_force: Applied | None = None
+        cls,
+        policy: Policy,
+        applied: tuple[Applied, ...] = (),
+        in_force: Applied | None = None,
+        model: HourModel | None = None,
     ) -> "Rules":
-        """Compile a policy with one of the `applied` in force.
+        """Compile a policy with one of the `applied` in force, and a model; without one, the built-in serves.
 
         Raises PolicyError where its segments do not go with it or may not be used.
         """
@@ -77,7 +81,9 @@ class Rules:
         version = 0 if in_force is None else in_force.version
         segments = Segments.compile(policy.segments)
         campaigns = Campaigns.compile(policy, segments)
-        return cls(policy, segments, campaigns, HourOfWeekProfile(policy.send_time), applied, version)
+        return cls(
+            policy, segments, campaigns, model or HourModel.built_in(policy.send_time), applied, version
+        )
 
 
 class Causes(Protocol):

@@ -72,15 +72,29 @@ def roll(rows: np.ndarray, now: int) -> None:
     kept = days <= (former // 24)[:, None]
     rows["daily"][stale] *= kept[:, None, :]
     rows["revenue"][stale] *= kept
-    weeks = _week(hour) - _week(former)
+    weeks = week(hour) - week(former)
     rows["hour"][stale] = hour
     for passed in range(int(weeks.max(initial=0))):
         behind = stale[weeks > passed]
-        rows["active"][behind] = rows["active"][behind].astype(np.uint32) * _WEEKLY_DECAY >> 16
+        rows["active"][behind] = _faded(rows["active"][behind])
 
 
-def _week(hour: np.ndarray | int) -> np.ndarray:
+def week(hour: np.ndarray | int) -> np.ndarray:
+    """Number of the week, from Monday on, of UTC hours since 1970."""
     return np.asarray((np.asarray(hour) // 24 + 3) // 7)
+
+
+def faded(active: np.ndarray, weeks: int) -> np.ndarray:
+    """Hour-of-week weights, integers (n, 168), as they are so many weeks later."""
+    for _ in range(weeks):
+        if not active.any():
+            break
+        active = _faded(active)
+    return active
+
+
+def _faded(active: np.ndarray) -> np.ndarray:
+    return np.asarray(active.astype(np.uint32) * _WEEKLY_DECAY >> 16)
 
 
 @dataclass(frozen=True)
@@ -164,6 +178,19 @@ def _whole(counted: np.ndarray, events: Events, bucket: np.ndarray, to_hour: np.
     upto = counted[np.arange(len(events)), events.kind] + sums
     unit = UNITS[events.kind]
     return np.asarray(np.minimum(upto, unit) * WEIGHTS[events.kind] // unit)
+
+
+@dataclass(frozen=True)
+class Times:
+    """When rows were last and first active, UTC ms, int64 (n,); 0 where they never were."""
+
+    last: np.ndarray
+    first: np.ndarray
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> "Times":
+        """Those of rows as they stand."""
+        return cls(rows["last"].max(1), rows["first"].copy())
 
 
 def add(rows: np.ndarray, events: Events, added: Additions) -> None:

@@ -8,19 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from models import columns, deciding, profile, slots
+from models import columns, contact, deciding, profile, slots
 from models.arms import arm_of
 from models.audit import Output
 from models.campaigns import EVERYONE
 from models.changes import Changes
 from models.deciding import Asked
 from models.inputs import Causes, Moment, Other, Rules
-from models.profile import Events, Lives
+from models.profile import NEVER, Events, Lives, Times
+from models.sendtime.histories import UNSEEN, Histories
 from models.triggers import States, Triggers
 from schemas import ids
+from schemas.layouts import picked
 from schemas.policy import Trigger
+from schemas.profile import HOUR_MS
 from schemas.reasons import Filtered
 
+_LATEST = 1 << 42  # UTC ms, in the year 2109
 _TRIGGERS = -1  # number of a record, for items that are none
 
 
@@ -51,6 +55,7 @@ class Rounds:
     added: profile.Additions
     others: Sequence[Other]
     lives: Lives
+    times: Times  # of the lives, before any of the events
     found: States
     asked: Triggers
     causes: Causes
@@ -107,7 +112,7 @@ class Rounds:
         spans = [(first[at], first[until]) for at, until, _ in asking]
         which = np.concatenate([np.arange(*span) for span in spans])
         weighed = deciding.weigh(
-            self.rows, self._active[self._place[which]], self._asks.picked(which), self.rules, self.moment
+            self.rows, self._histories(which), self._asks.picked(which), self.rules, self.moment
         )
         changing = np.flatnonzero(weighed.changes).tolist()
         left: list[tuple[int, int]] = []
@@ -169,6 +174,12 @@ class Rounds:
         arms = [arm_of(name, campaign, self.rules.policy) for name, campaign in zip(names, of, strict=True)]
         return Asked(asked.row, np.cumsum(begins), asked.campaign, decisions, arms, in_audience)
 
+    def _histories(self, which: np.ndarray) -> Histories:
+        """What is known of recipients at triggers, in the zone that their row has by now."""
+        place = self._place[which]
+        zone = contact.zone_of(picked(self.rows, self.asked.row[which]), self.rules.policy.contact)
+        return Histories(self._active[place], self._last[place], self._first[place], zone)
+
     @cached_property
     def _place(self) -> np.ndarray:
         """Where each trigger stands in `_active`, int64 (t,)."""
@@ -184,18 +195,42 @@ class Rounds:
         return self.lives.of(self.asked.row, self.asked.position)
 
     @cached_property
-    def _active(self) -> np.ndarray:
-        """Hour-of-week weights at each trigger, int64 (t, 168): with those of the events up to its own."""
+    def _reached(self) -> tuple[np.ndarray, np.ndarray]:
+        """Events that come up to some trigger, and the first that each comes up to, by life and position."""
         life, position = self._life[self._order], self.asked.position[self._order]
         events = self.events
         span = int(max(position.max(initial=0), events.position.max(initial=0))) + 2
         keys, of_events = life * span + position + 1, events.life * span + events.position + 1
         first = np.searchsorted(keys, of_events)
-        here = np.append(life, -1)[first] == events.life
+        here = np.flatnonzero(np.append(life, -1)[first] == events.life)
+        return here, first[here]
+
+    @cached_property
+    def _active(self) -> np.ndarray:
+        """Hour-of-week weights at each trigger, int64 (t, 168): with those of the events up to its own."""
+        life, (here, first) = self._life[self._order], self._reached
         grown = np.zeros((len(life), self.rows["active"].shape[1]), np.int64)
-        np.add.at(grown, (first[here], self.added.slot[here]), self.added.weight[here])
+        np.add.at(grown, (first, self.added.slot[here]), self.added.weight[here])
         stored = self.lives.rows["active"][life]
         return np.asarray(np.minimum(stored + columns.running_sum(grown, life), profile.ACTIVE_MAX))
+
+    @cached_property
+    def _last(self) -> np.ndarray:
+        """UTC hour of the latest activity at each trigger, int64 (t,)."""
+        life, (here, first) = self._life[self._order], self._reached
+        newest = self.times.last[life]
+        np.maximum.at(newest, first, np.where(self.events.counts, self.events.at, 0)[here])
+        latest = columns.running_max(newest, life)
+        return np.where(latest > 0, latest // HOUR_MS, UNSEEN)
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        """UTC hour of the earliest activity at each trigger, int64 (t,)."""
+        life, (here, first) = self._life[self._order], self._reached
+        oldest = np.where(self.times.first > 0, self.times.first, NEVER)[life]
+        np.minimum.at(oldest, first, np.where(self.events.counts, self.events.at, NEVER)[here])
+        before = _LATEST - columns.running_max(_LATEST - np.minimum(oldest, _LATEST), life)
+        return np.where(before < _LATEST, before // HOUR_MS, UNSEEN)
 
     def _keep_activity(self) -> None:
         """Add to owned rows what the events of their last lives weigh."""

@@ -13,6 +13,8 @@ _MONDAY: Final = 72  # 1970-01-01 00:00 was a Thursday
 
 @lru_cache(maxsize=1 << 16)
 def _offset_minutes(zone: bytes, hour: int) -> int:
+    if zone[:1] in (b"+", b"-"):
+        return int(zone[:1] + b"1") * (int(zone[1:3]) * 60 + int(zone[-2:]))
     moment = datetime.fromtimestamp(hour * _HOUR_S, UTC).astimezone(ZoneInfo(zone.decode()))
     offset = moment.utcoffset()
     return 0 if offset is None else int(offset.total_seconds()) // 60
@@ -24,7 +26,7 @@ def local_hours(zones: np.ndarray, hours: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     zones
-        S32, shape (n,); no empty names.
+        S32, shape (n,); IANA names, or offsets like +02:00; none empty.
     hours
         int64 UTC hours since 1970, shape (n,) or (n, k).
 

@@ -22,6 +22,7 @@ from streams.cli import (
     dead_letters,
     demo,
     explain,
+    model,
     policy,
     recipients,
     reconcile,
@@ -59,6 +60,7 @@ for module in (
     policy,
     segments,
     campaigns,
+    model,
     schemas,
 ):
     module.register(app)

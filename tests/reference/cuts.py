@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
+from models.sendtime.model import HourModel
 from schemas.policy import Applied, Campaign, Policy
 from schemas.topics import SOURCES
 
@@ -39,6 +41,7 @@ class RefCut:
     history: bool
     records: list[RefRecord]
     segments: tuple[Applied, ...] = ()  # all that were ever put in force
+    model: HourModel | None = None  # the champion, if there is one
 
 
 def _no_fates() -> dict[str, dict[str, int]]:
@@ -82,6 +85,11 @@ class Work:
     policy: Policy
     cut: RefCut
     result: RefResult
+
+    @cached_property
+    def model(self) -> HourModel:
+        """The send-time model in force."""
+        return self.cut.model or HourModel.built_in(self.policy.send_time)
 
     @property
     def segments_version(self) -> int:

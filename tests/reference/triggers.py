@@ -9,36 +9,18 @@ from dataclasses import dataclass, replace
 import xxhash
 
 from schemas import ids
-from schemas.policy import Campaign, Policy, SendTime
-from schemas.profile import HOUR_MS, MINUTE_MS, WEEK_HOURS, WEIGHT_ONE
+from schemas.policy import Campaign, Policy
+from schemas.profile import HOUR_MS, MINUTE_MS
 from schemas.reasons import Reason
-from tests.reference.clock import hour_of, is_quiet, local_week_hour
+from tests.reference import sendtime
+from tests.reference.clock import hour_of, is_quiet
 from tests.reference.cuts import Cause, Work
+from tests.reference.sendtime import Candidate, Choice
 from tests.reference.slots import come_due, has_consent, is_suppressed, may_profile, zone_of
 from tests.reference.state import Recipient, Slot
 
 JITTER_MS = 45 * MINUTE_MS
 CANDIDATES = 24
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An hour in which the message might go."""
-
-    hour: int
-    due_at: int
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The hour that was chosen and how."""
-
-    tier: str
-    chosen: Candidate
-    score: float
-    runner_up: Candidate | None
-    runner_up_score: float | None
-    propensity: float
 
 
 @dataclass
@@ -132,12 +114,16 @@ def _answer(work: Work, recipient_id: str, recipient: Recipient, campaign: Campa
     zone = zone_of(work, recipient)
     if campaign.timing == "at_once":
         allowed = allowed[:1]
-    by_prior = arm == "control" or not may_profile(work, recipient)
-    choice = choose(work.policy.send_time, recipient, zone, decision, allowed, by_prior)
+    model, now = work.model, work.cut.now
+    own = sendtime.tier_of(model, recipient, may_profile(work, recipient))
+    tier = sendtime.PRIOR if arm == "control" else own
+    choice = sendtime.choose(model, recipient, zone, decision, allowed, tier, now)
+    of_all = sendtime.judge(model, recipient, zone, candidates, tier)
+    best = sendtime.probability(model, recipient, now, tier, max(of_all.scores))
+    of_own = sendtime.judge(model, recipient, zone, allowed, own)
+    expected = sendtime.probability(model, recipient, now, own, max(of_own.scores))
     if not may_profile(work, recipient):
         choice = replace(choice, tier="unprofiled")
-    scores = _scores(work.policy.send_time, recipient, zone, candidates, by_prior)
-    expected = max(_scores(work.policy.send_time, recipient, zone, allowed, not may_profile(work, recipient)))
     drops = campaign.when_capped == "drop" and _capped(work, recipient, campaign, choice.chosen.due_at)
     reason = _first_gate(work, recipient, campaign) or empty
     if reason is None and drops:
@@ -150,8 +136,8 @@ def _answer(work: Work, recipient_id: str, recipient: Recipient, campaign: Campa
         reason=reason,
         choice=choice,
         worth=campaign.priority * (campaign.value * expected),
-        best=candidates[scores.index(max(scores))],
-        regret=max(scores) - max(choice.score, choice.runner_up_score or 0.0),
+        best=candidates[of_all.best],
+        regret=best - max(choice.score, choice.runner_up_score or 0.0),
     )
 
 
@@ -243,74 +229,3 @@ def _capped(work: Work, recipient: Recipient, campaign: Campaign, due_at: int) -
         if count >= cap.most:
             return True
     return False
-
-
-def choose(
-    send_time: SendTime,
-    recipient: Recipient,
-    zone: str,
-    decision: uuid.UUID,
-    allowed: list[Candidate],
-    by_prior: bool = False,
-) -> Choice:
-    """Gate 7: the choice among the allowed, of which there is at least one."""
-    scores = _scores(send_time, recipient, zone, allowed, by_prior)
-    if by_prior or sum(recipient.active) / WEIGHT_ONE < send_time.thin_history:
-        return _by_prior(decision, allowed, scores)
-    return _choice("recipient", allowed, scores, scores.index(max(scores)), 1.0)
-
-
-def _by_prior(decision: uuid.UUID, allowed: list[Candidate], weights: list[float]) -> Choice:
-    sums = []
-    total = 0.0
-    for weight in weights:
-        total += weight
-        sums.append(total)
-    u = int.from_bytes(decision.bytes[0:8], "big") / 2**64
-    chosen = len(allowed) - 1  # if u rounds to 1, no running sum exceeds the total
-    for index, running in enumerate(sums):
-        if running > u * total:
-            chosen = index
-            break
-    return _choice("prior", allowed, weights, chosen, weights[chosen] / total)
-
-
-def _scores(
-    send_time: SendTime, recipient: Recipient, zone: str, candidates: list[Candidate], by_prior: bool
-) -> list[float]:
-    """The prior's weight of each candidate where little is known of the recipient, else its posterior."""
-    slots = [local_week_hour(zone, candidate.hour) for candidate in candidates]
-    n = sum(recipient.active) / WEIGHT_ONE
-    if by_prior or n < send_time.thin_history:
-        return [send_time.prior_hours[s % 24] * send_time.prior_weekdays[s // 24] for s in slots]
-    a = recipient.active
-    b = [sum(a[day * 24 + h] for day in range(7)) for h in range(24)]
-    kappa_day, kappa_week = send_time.kappa_day, send_time.kappa_week
-    scores = []
-    for s in slots:
-        h, weekday = s % 24, s // 24
-        day = b[(h - 1) % 24] + 2 * b[h] + b[(h + 1) % 24]
-        week = a[(s - 1) % WEEK_HOURS] + 2 * a[s] + a[(s + 1) % WEEK_HOURS]
-        day_share = (day / 1024 + kappa_day * send_time.prior_hours[h]) / (n + kappa_day)
-        scores.append(
-            (week / 1024 + kappa_week * (day_share * send_time.prior_weekdays[weekday])) / (n + kappa_week)
-        )
-    return scores
-
-
-def _choice(
-    tier: str, allowed: list[Candidate], scores: list[float], chosen: int, propensity: float
-) -> Choice:
-    """The runner-up is the best-scored other, the earliest of equals."""
-    runner_up: int | None = None
-    for index, score in enumerate(scores):
-        if index != chosen and (runner_up is None or score > scores[runner_up]):
-            runner_up = index
-    return Choice(
-        tier=tier,
-        chosen=allowed[chosen],
-        score=scores[chosen],
-        runner_up=None if runner_up is None else allowed[runner_up],
-        runner_up_score=None if runner_up is None else scores[runner_up],
-        propensity=propensity,
-    )

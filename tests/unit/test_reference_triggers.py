@@ -10,7 +10,8 @@ from schemas.reasons import Reason
 from tests.reference import triggers
 from tests.reference.cuts import RefResult, Work
 from tests.reference.rules import RefCut
-from tests.reference.state import Recipient, Slot
+from tests.reference.sendtime import Candidate
+from tests.reference.state import Slot
 from tests.reference.world import (
     DAY,
     HOUR,
@@ -53,7 +54,7 @@ def test_a_scheduled_send_takes_the_first_free_slot_and_starts_the_cooldown() ->
     world = viewer()
     world.wait(NOW + 30 * DAY, NOW + 31 * DAY, index=0)
     decision = decided(world)
-    assert (decision["outcome"], decision["reason"], decision["tier"]) == ("scheduled", "scheduled", "prior")
+    assert (decision["outcome"], decision["reason"], decision["tier"]) == ("scheduled", "scheduled", "thin")
     assert decision["expires_at"] == NOW + DAY
     slot = world.ann.slots[1]
     assert slot is not None
@@ -157,65 +158,8 @@ def test_pending_sends_block_the_hours_within_a_window_of_them_on_both_sides(wor
     assert len(allowed) == 13
 
 
-def _hours_left(world: World, now: int, expiry: str) -> tuple[Reason | None, list[triggers.Candidate]]:
+def _hours_left(world: World, now: int, expiry: str) -> tuple[Reason | None, list[Candidate]]:
     work = Work(POLICY, RefCut(0, 1, now, now, 0, False, False, []), RefResult())
     asking = campaign(0, "look_again", expiry=expiry, event="view")
     candidates = triggers._candidates(work, uuid.UUID(int=0), asking)
     return triggers._hours_left(work, world.ann, asking, candidates)
-
-
-MORNING = [triggers.Candidate(NOON_HOUR + n, (NOON_HOUR + n) * HOUR) for n in (-2, -1, 0)]  # 10, 11, 12
-
-
-@pytest.mark.parametrize(("u", "chosen"), [(b"\0" * 8, 0), (b"\x80" + b"\0" * 7, 1), (b"\xff" * 8, 2)])
-def test_the_prior_draws_in_proportion_to_hour_and_weekday(u: bytes, chosen: int) -> None:
-    # Weights 0.04, 0.06, 0.058; half of the total 0.158 lies in the second.
-    decision = uuid.UUID(bytes=u + b"\0" * 8)
-    choice = triggers.choose(POLICY.send_time, Recipient(hour=0), "UTC", decision, MORNING)
-    weights = [0.04, 0.06, 0.058]
-    assert (choice.tier, choice.chosen) == ("prior", MORNING[chosen])
-    assert choice.score == pytest.approx(weights[chosen])
-    assert choice.propensity == pytest.approx(weights[chosen] / 0.158)
-    assert choice.runner_up == MORNING[1 if chosen != 1 else 2]
-
-
-def test_a_draw_on_the_border_of_two_hours_gives_the_later() -> None:
-    equal = [triggers.Candidate(NOON_HOUR + n, 0) for n in (2, 3)]
-    half = uuid.UUID(bytes=b"\x80" + b"\0" * 15)
-    assert triggers.choose(POLICY.send_time, Recipient(hour=0), "UTC", half, equal).chosen == equal[1]
-
-
-def test_a_known_recipient_gets_the_best_scored_hour() -> None:
-    recipient = Recipient(hour=0)
-    recipient.active[2 * 24 + 11] = 2560  # ten active hours, Wednesday at 11
-    choice = triggers.choose(POLICY.send_time, recipient, "UTC", uuid.UUID(int=0), MORNING)
-    assert (choice.tier, choice.chosen, choice.propensity) == ("recipient", MORNING[1], 1.0)
-    assert choice.score == pytest.approx(0.185)  # (5 + 30 * (8/20 * 0.2)) / 40
-    assert choice.runner_up == MORNING[2]
-    assert choice.runner_up_score == pytest.approx(0.103)  # (2.5 + 30 * (5.4/20 * 0.2)) / 40
-
-
-def test_the_recipients_own_hours_count_from_the_threshold_on() -> None:
-    recipient = Recipient(hour=0)
-    recipient.active[0] = 5 * 256 - 1
-    assert triggers.choose(POLICY.send_time, recipient, "UTC", uuid.UUID(int=0), MORNING).tier == "prior"
-    recipient.active[0] = 5 * 256
-    assert triggers.choose(POLICY.send_time, recipient, "UTC", uuid.UUID(int=0), MORNING).tier == "recipient"
-
-
-def test_the_week_and_the_day_are_circular() -> None:
-    recipient = Recipient(hour=0)
-    recipient.active[167] = 2560  # Sunday at 23
-    monday = at("2024-03-11T00:00") // HOUR
-    only = [triggers.Candidate(monday, monday * HOUR)]
-    choice = triggers.choose(POLICY.send_time, recipient, "UTC", uuid.UUID(int=0), only)
-    assert choice.score == pytest.approx((2.5 + 30 * ((2.5 + 0.1) / 20 * 0.1)) / 40)
-    assert (choice.runner_up, choice.runner_up_score) == (None, None)
-
-
-def test_of_equal_scores_the_earliest_wins_and_the_next_is_runner_up() -> None:
-    recipient = Recipient(hour=0, active=[256] * 168)
-    night = [triggers.Candidate(NOON_HOUR + n, 0) for n in (2, 3, 4)]  # all with prior 0.01
-    choice = triggers.choose(POLICY.send_time, recipient, "UTC", uuid.UUID(int=0), night)
-    assert (choice.chosen, choice.runner_up) == (night[0], night[1])
-    assert choice.score == choice.runner_up_score

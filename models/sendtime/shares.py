@@ -1,0 +1,97 @@
+"""Empirical-Bayes profiles: which share of a recipient's active hours falls on an hour of the day and week.
+
+Source: the usual shrinkage of an individual histogram to its hour-of-day profile, and of that to a prior,
+each smoothed over neighbouring hours with the kernel [1/4, 1/2, 1/4].
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from models import zones
+from schemas.profile import WEEK_HOURS, WEIGHT_ONE
+
+DAY_HOURS: Final = 24
+_KERNEL: Final = 4 * WEIGHT_ONE  # smoothed integers are four times the mean, weights are in 1/256
+
+
+@dataclass(frozen=True)
+class Prior:
+    """When people are active of whom nothing else is known, by group of zones; group 0 is everybody.
+
+    `hours` (g, 24) and `weekdays` (g, 7), Monday first, are positive shares, each row with the sum 1.
+    `zones`, S32 (g - 1,), sorted, are the zones that have a group of their own. `kappa_day` is how many
+    active hours the prior weighs against a recipient's hours of the day, `kappa_week` what that result weighs
+    against those of the week.
+    """
+
+    hours: np.ndarray
+    weekdays: np.ndarray
+    zones: np.ndarray
+    kappa_day: float
+    kappa_week: float
+
+    def group_of(self, zone: np.ndarray) -> np.ndarray:
+        """Group of each zone, S32 (n,): int64 (n,)."""
+        if not len(self.zones):
+            return np.zeros(len(zone), np.int64)
+        place = np.minimum(np.searchsorted(self.zones, zone), len(self.zones) - 1)
+        return np.where(self.zones[place] == zone, place + 1, 0)
+
+    @cached_property
+    def log_week(self) -> np.ndarray:
+        """Logarithm of the share of each hour of the week, an even one is 0, float64 (g, 168)."""
+        shares = self.weekdays[:, :, None] * self.hours[:, None, :]
+        return np.asarray(np.log(WEEK_HOURS * shares.reshape(-1, WEEK_HOURS)))
+
+
+def active_hours(active: np.ndarray) -> np.ndarray:
+    """How many active hours weights in 1/256 stand for, float64 (n,); old ones count less."""
+    return np.asarray(active.sum(1, dtype=np.int64) / WEIGHT_ONE)
+
+
+def log_shares(
+    active: np.ndarray, hours: np.ndarray, group: np.ndarray, local: np.ndarray, prior: Prior
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of a recipient's shares by hour of day and of week; an even share is 0.
+
+    Every float operation is element by element, in the order written in docs/decisions.md, so that neither
+    the size of a batch nor the reference gives other bits.
+
+    Parameters
+    ----------
+    active
+        Hour-of-week weights in 1/256, integers (n, 168).
+    hours
+        `active_hours` of them, (n,).
+    group
+        Groups of the prior, int64 (n,).
+    local
+        Local hours since 1970, int64 (n, k).
+
+    Returns
+    -------
+    Two arrays, float64 (n, k).
+    """
+    n = len(active)
+    weights = active.astype(np.int64)
+    week = _smoothed(weights)
+    day = _smoothed(weights.reshape(n, 7, DAY_HOURS).sum(1))
+    kappa = prior.kappa_day
+    day_share = (day / _KERNEL + kappa * prior.hours[group]) / (hours + kappa)[:, None]
+    slot = zones.week_slot(local)
+    hour, weekday = slot % DAY_HOURS, slot // DAY_HOURS
+    each = np.arange(n)[:, None]
+    of_day = day_share[each, hour]
+    expected = of_day * prior.weekdays[group[:, None], weekday]
+    of_week = week[each, slot] / _KERNEL + prior.kappa_week * expected
+    of_week = of_week / (hours + prior.kappa_week)[:, None]
+    return np.log(DAY_HOURS * day_share)[each, hour], np.log(WEEK_HOURS * of_week)
+
+
+def _smoothed(counts: np.ndarray) -> np.ndarray:
+    """Circular kernel [1, 2, 1] of integers (n, m), int64."""
+    padded = np.concatenate([counts[:, -1:], counts, counts[:, :1]], axis=1)
+    return np.asarray(padded[:, :-2] + 2 * counts + padded[:, 2:])
