@@ -35,6 +35,11 @@ def arm_of(recipient_id: str, campaign: Campaign, policy: Policy) -> Arm:
     return Arm.CONTROL if place >= 1 - shares.control else Arm.MODEL
 
 
+def in_canary(recipient_id: str, version: str, share: float) -> bool:
+    """Whether a model on trial chooses the hours of a recipient; a share that grows keeps whom it had."""
+    return _place(f"canary/{version}", recipient_id) < share
+
+
 def _place(experiment: str, recipient_id: str) -> float:
     """Where a recipient stands in an experiment, in [0, 1); even, and of any other experiment independent."""
     return xxhash.xxh3_64_intdigest(f"{experiment}/{recipient_id}".encode()) / 2**64

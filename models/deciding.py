@@ -1,7 +1,7 @@
 """A trigger's answer: the gates, the hour, who goes first, the slot; many triggers at once."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,9 @@ from models.gates import Seen
 from models.hours import GATES, FullHours, Hours, hours_of
 from models.inputs import Moment, Rules
 from models.sendtime.histories import Histories
-from models.sendtime.model import TIERS, Chosen
+from models.sendtime.model import TIERS, Chosen, Question
+from models.sendtime.serving import Shadowed
+from models.sendtime.shares import active_hours
 from schemas.audit import Gate
 from schemas.layouts import picked
 from schemas.policy import Campaign
@@ -21,6 +23,7 @@ from schemas.profile import HOUR_MS, MINUTE_MS, PURPOSES, Slot
 from schemas.reasons import Reason
 
 _CAP: Final = GATES.index(Reason.FREQUENCY_CAP)
+_NO_SHADOW: Final = dict.fromkeys(("shadow_model", "shadow_at", "shadow_score", "shadow_propensity"))
 _UNPROFILED: Final = "unprofiled"  # the tier of an hour of the prior, where a recipient wants no profile
 
 
@@ -38,12 +41,13 @@ class Asked:
     decisions: Sequence[uuid.UUID]
     arms: Sequence[Arm]
     in_audience: np.ndarray
+    canary: np.ndarray  # whose hours the model on trial chooses
 
     def picked(self, which: np.ndarray) -> "Asked":
         """Some of them, by number."""
         decisions, arms = [self.decisions[i] for i in which.tolist()], [self.arms[i] for i in which.tolist()]
         row, group, campaign = self.row[which], self.group[which], self.campaign[which]
-        return Asked(row, group, campaign, decisions, arms, self.in_audience[which])
+        return Asked(row, group, campaign, decisions, arms, self.in_audience[which], self.canary[which])
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Weighed:
     asked: Asked
     some: np.ndarray  # their rows
     hours: Hours
+    question: Question
     chosen: Chosen
     profiled: np.ndarray
     passed: np.ndarray
@@ -90,7 +95,7 @@ def weigh(rows: np.ndarray, histories: Histories, asked: Asked, rules: Rules, mo
     campaigns, policy, number = rules.campaigns, rules.policy, np.arange(len(asked.row))
     hours = hours_of(some, campaigns, which, asked.decisions, policy, now, moment.full)
     profiled = contact.may_profile(some["consent"][:, PURPOSES.index("profiling")], policy.contact)
-    chosen = rules.model.choose(
+    question = Question(
         histories,
         profiled,
         np.array([arm is Arm.CONTROL for arm in asked.arms], np.bool_),
@@ -100,6 +105,7 @@ def weigh(rows: np.ndarray, histories: Histories, asked: Asked, rules: Rules, mo
         _at_once_first(hours.allowed, campaigns.at_once[which]),
         np.array([int.from_bytes(d.bytes[:8], "big") / 2**64 for d in asked.decisions]),
     )
+    chosen = rules.models.choose(question, asked.canary)
     consent = np.append(some["consent"], np.zeros((len(some), 1), np.uint8), axis=1)
     most = np.array([cap.most for cap in policy.contact.cap], np.int64)[:, None]
     capped = (hours.caps[:, number, chosen.slot] >= most).any(0)
@@ -116,7 +122,7 @@ def weigh(rows: np.ndarray, histories: Histories, asked: Asked, rules: Rules, mo
             ~np.array([arm.held_out for arm in asked.arms]),
         )
     )
-    return Weighed(asked, some, hours, chosen, profiled, passed, rules, now, moment.full)
+    return Weighed(asked, some, hours, question, chosen, profiled, passed, rules, now, moment.full)
 
 
 def settle(
@@ -132,7 +138,7 @@ def settle(
     features, policy); and row and slot of every send that is due at once.
     """
     answers = _answers(weighed, which)
-    told = _Told(weighed.hours, weighed.chosen, weighed.profiled.tolist(), weighed.now)
+    told = _Told(weighed, _explained(weighed, which))
     at_once: list[tuple[int, int]] = []
     group = weighed.asked.group[which]
     begins = np.flatnonzero(columns.starts(group)).tolist()
@@ -218,14 +224,36 @@ def _at_once_first(allowed: np.ndarray, at_once: np.ndarray) -> np.ndarray:
     return np.where(at_once[:, None], first, allowed)
 
 
+def _explained(weighed: Weighed, which: np.ndarray) -> dict[int, dict[str, Any]]:
+    """What spoke for the hours of those that pass all gates, and what the shadow says; by number."""
+    some = which[weighed.changes[which]]
+    if not len(some):
+        return {}
+    models, question, slot = weighed.rules.models, weighed.question.picked(some), weighed.chosen.slot[some]
+    terms = models.terms_of(question, weighed.asked.canary[some], weighed.chosen.tier[some], slot)
+    told: dict[int, dict[str, Any]] = {
+        i: {"terms": each, **_NO_SHADOW} for i, each in zip(some.tolist(), terms, strict=True)
+    }
+    if models.shadow is not None:
+        found = Shadowed.of(models.shadow, question, slot)
+        due = weighed.hours.due[some, found.slot]
+        columns = (each.tolist() for each in (some, due, found.score, found.propensity))
+        for i, at, score, propensity in zip(*columns, strict=True):
+            told[i] |= {
+                "shadow_model": models.shadow.version,
+                "shadow_at": at,
+                "shadow_score": score,
+                "shadow_propensity": propensity,
+            }
+    return told
+
+
 @dataclass(frozen=True)
 class _Told:
     """What Decision records are made of besides the answers."""
 
-    hours: Hours
-    chosen: Chosen
-    profiled: list[bool]
-    now: int
+    weighed: Weighed
+    explained: Mapping[int, dict[str, Any]]
 
     def record(self, answer: _Answer) -> dict[str, Any]:
         """Partial Decision record."""
@@ -246,30 +274,44 @@ class _Told:
         }
 
     def _scheduled(self, answer: _Answer) -> dict[str, Any]:
-        i, chosen, due = answer.i, self.chosen, self.hours.due[answer.i]
+        i, weighed, chosen = answer.i, self.weighed, self.weighed.chosen
+        due, allowed = weighed.hours.due[i], weighed.question.allowed[i]
         score, runner_up = float(chosen.score[i]), int(chosen.runner_up[i])
         best_allowed = max(score, float(chosen.runner_up_score[i])) if runner_up >= 0 else score
         plans = answer.campaign.timing == "best_hour"
         regret = float(chosen.best_score[i]) - best_allowed if plans else None
+        canary = bool(weighed.asked.canary[i])
         return {
             "due_at": answer.due_at,
-            "expires_at": self.now + int(answer.campaign.expiry),
-            "tier": TIERS[chosen.tier[i]] if self.profiled[i] else _UNPROFILED,
+            "expires_at": weighed.now + int(answer.campaign.expiry),
+            "tier": TIERS[chosen.tier[i]] if weighed.profiled[i] else _UNPROFILED,
             "score": score,
             "runner_up_at": int(due[runner_up]) if runner_up >= 0 else None,
             "runner_up_score": float(chosen.runner_up_score[i]) if runner_up >= 0 else None,
             "propensity": float(chosen.propensity[i]),
             "best_at": int(due[chosen.best[i]]) if regret else None,
             "regret": regret,
+            "model": weighed.rules.models.of(canary).version,
+            "canary": canary,
+            "active_hours": float(active_hours(weighed.question.histories.active[i : i + 1])[0]),
+            "hours_left": int(allowed.sum()),
+            "first_at": int(due[np.argmax(allowed)]),
+            "likeliest_at": int(due[chosen.likeliest[i]]),
+            **self.explained[i],
         }
 
 
-_NOT_SCHEDULED: Final[dict[str, Any]] = dict.fromkeys(
-    (
-        *("due_at", "expires_at", "tier", "score", "runner_up_at", "runner_up_score", "propensity"),
-        *("best_at", "regret"),
-    )
-)
+_NOT_SCHEDULED: Final[dict[str, Any]] = {
+    **dict.fromkeys(
+        (
+            *("due_at", "expires_at", "tier", "score", "runner_up_at", "runner_up_score", "propensity"),
+            *("best_at", "regret", "model", "active_hours", "hours_left", "first_at", "likeliest_at"),
+        )
+    ),
+    **_NO_SHADOW,
+    "canary": False,
+    "terms": {},
+}
 
 
 def _occupy(rows: np.ndarray, number: int, answer: _Answer, now: int) -> int:

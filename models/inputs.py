@@ -10,6 +10,7 @@ from models.campaigns import Campaigns
 from models.hours import FullHours
 from models.segments import Segments
 from models.sendtime.model import HourModel
+from models.sendtime.serving import Models
 from schemas.policy import Applied, Policy, with_segments
 
 
@@ -51,7 +52,7 @@ class Other:
 
 @dataclass(frozen=True)
 class Rules:
-    """The policy in force, compiled, and the send-time model.
+    """The policy in force, compiled, and the send-time models.
 
     `applied` are all segments ever put in force, in order; those of `version` are, or, where none ever were,
     the files'.
@@ -60,7 +61,7 @@ class Rules:
     policy: Policy
     segments: Segments
     campaigns: Campaigns
-    model: HourModel
+    models: Models
     applied: tuple[Applied, ...] = ()
     version: int = 0
 
@@ -70,9 +71,9 @@ class Rules:
         policy: Policy,
         applied: tuple[Applied, ...] = (),
         in_force: Applied | None = None,
-        model: HourModel | None = None,
+        models: Models | None = None,
     ) -> "Rules":
-        """Compile a policy with one of the `applied` in force, and a model; without one, the built-in serves.
+        """Compile a policy with one of the `applied` in force, and models; without, the built-in serves.
 
         Raises PolicyError where its segments do not go with it or may not be used.
         """
@@ -81,9 +82,8 @@ class Rules:
         version = 0 if in_force is None else in_force.version
         segments = Segments.compile(policy.segments)
         campaigns = Campaigns.compile(policy, segments)
-        return cls(
-            policy, segments, campaigns, model or HourModel.built_in(policy.send_time), applied, version
-        )
+        models = models or Models(HourModel.built_in(policy.send_time))
+        return cls(policy, segments, campaigns, models, applied, version)
 
 
 class Causes(Protocol):

@@ -153,7 +153,7 @@ def _activity(
     """
     bucket = hour % HOURS
     counted = rows["hourly"][events.life[:, None], np.arange(len(KINDS)), bucket[:, None]].astype(np.int64)
-    stored = (np.minimum(counted, UNITS) * WEIGHTS // UNITS).max(1, initial=0)
+    stored = hour_weights(counted)
     own = np.where(in_hours & events.counts, WEIGHTS[events.kind], 0)
     part = np.flatnonzero((own > 0) & (events.weight < UNITS[events.kind]))
     if len(part):
@@ -167,6 +167,11 @@ def _activity(
     out = np.empty_like(own)
     out[order] = np.maximum(own[order] - before, 0)
     return out
+
+
+def hour_weights(counted: np.ndarray) -> np.ndarray:
+    """What hours weigh, by their strongest kind, in 1/256: int64 (n,) of their counters (n, kinds)."""
+    return np.asarray((np.minimum(counted, UNITS) * WEIGHTS // UNITS).max(1))
 
 
 def _whole(counted: np.ndarray, events: Events, bucket: np.ndarray, to_hour: np.ndarray) -> np.ndarray:

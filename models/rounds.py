@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from models import columns, contact, deciding, profile, slots
-from models.arms import arm_of
+from models.arms import arm_of, in_canary
 from models.audit import Output
 from models.campaigns import EVERYONE
 from models.changes import Changes
@@ -172,7 +172,16 @@ class Rounds:
         rank = campaigns.rank[asked.campaign]
         begins = columns.starts(asked.row) | columns.starts(asked.position) | columns.starts(rank)
         arms = [arm_of(name, campaign, self.rules.policy) for name, campaign in zip(names, of, strict=True)]
-        return Asked(asked.row, np.cumsum(begins), asked.campaign, decisions, arms, in_audience)
+        canary = self._canary(names)
+        return Asked(asked.row, np.cumsum(begins), asked.campaign, decisions, arms, in_audience, canary)
+
+    def _canary(self, names: Sequence[str]) -> np.ndarray:
+        """Whose hours the model on trial chooses, bool of the names' length."""
+        models = self.rules.models
+        if models.canary is None:
+            return np.zeros(len(names), np.bool_)
+        version, share = models.canary.version, models.share
+        return np.array([in_canary(name, version, share) for name in names], np.bool_)
 
     def _histories(self, which: np.ndarray) -> Histories:
         """What is known of recipients at triggers, in the zone that their row has by now."""

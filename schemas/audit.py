@@ -101,6 +101,17 @@ def _decision(record: Mapping[str, Any]) -> bytes:
             _or_null(long, record["best_at"]),
             _or_null(_double, record["regret"]),
             _or_null(long, record["would_be_due_at"]),
+            _or_null(_name, record["model"]),
+            bytes([record["canary"]]),
+            _or_null(_double, record["active_hours"]),
+            _or_null(long, record["hours_left"]),
+            _or_null(long, record["first_at"]),
+            _or_null(long, record["likeliest_at"]),
+            _block([_name(name) + _double(value) for name, value in record["terms"].items()]),
+            _or_null(_name, record["shadow_model"]),
+            _or_null(long, record["shadow_at"]),
+            _or_null(_double, record["shadow_score"]),
+            _or_null(_double, record["shadow_propensity"]),
         )
     )
 

@@ -91,6 +91,16 @@ class Settings(BaseSettings):
         None, description="Its master key file; default: vault/master.key under the state folder."
     )
 
+    model_dir: Path | None = Field(
+        None, description="Trained send-time models; default: models under the state folder."
+    )
+    model_key: Path | None = Field(
+        None, description="Key file that they are signed by; default: signing.key in the folder of models."
+    )
+    model_trust: tuple[Path, ...] = Field(
+        (), description="Public key files whose models may serve; default: the one beside model_key."
+    )
+
     relay: str | None = Field(
         None, description="host:port of a real SMTP relay; default: the sandbox of `opportune up`."
     )

@@ -88,7 +88,10 @@ DISPATCHES: Final = Topic(
 )
 PLAN: Final = Topic("decide.plan", "none", "Cuts to be made in follow mode.", retention_ms=35 * DAY_MS)
 CONTROL: Final = Topic(
-    "control.changes", "none", "Pauses, clock and segments; one partition, kept for ever.", partitions=1
+    "control.changes",
+    "none",
+    "What operators changed; one partition, kept for ever.",
+    partitions=1,
 )
 DEAD_LETTERS: Final = Topic(
     "dead.letters",

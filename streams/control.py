@@ -1,9 +1,9 @@
-"""Changing control: pauses, clock and segments, in `control.changes`; `streams.engine.control` reads it."""
+"""Changing control: what `streams.engine.control` reads, written to `control.changes`."""
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from schemas import codec, topics
 from schemas.policy import Segment
@@ -18,7 +18,7 @@ class Change:
     """One change as it was made: the state that it led to, when (UTC ms), who, why."""
 
     state: Control
-    what: "Pause | Clock | tuple[Segment, ...]"
+    what: "Pause | Clock | tuple[Segment, ...] | ModelChange"
     at: int
     who: str
     why: str
@@ -31,6 +31,21 @@ class Pause:
     paused: bool
     campaign: str | None = None
     lane: str | None = None
+
+
+Role = Literal["champion", "canary", "shadow", "none"]
+
+
+@dataclass(frozen=True)
+class ModelChange:
+    """A send-time model that takes a role or gives it up; without an artefact where none is needed."""
+
+    version: str
+    role: Role
+    share: float = 0.0
+    card: bytes = field(default=b"", repr=False)
+    npz: bytes = field(default=b"", repr=False)
+    signature: bytes = field(default=b"", repr=False)
 
 
 def current(client: Client) -> Control:
@@ -60,6 +75,11 @@ def set_segments(client: Client, segments: Sequence[Segment], who: str, why: str
     return _write(client, segments_record(segments, who, why, _wall()))
 
 
+def set_model(client: Client, change: ModelChange, who: str, why: str) -> int:
+    """Give a model its role; returns the version of control. Raises as `set_paused`."""
+    return _write(client, model_record(change, who, why, _wall()))
+
+
 def pause_record(pause: Pause, who: str, why: str, at: int) -> bytes:
     """Wire format of a pause or its end, made at `at` UTC ms."""
     return _encoded(("opportune.Pause", vars(pause)), who, why, at)
@@ -84,6 +104,11 @@ def segments_record(segments: Sequence[Segment], who: str, why: str, at: int) ->
     return _encoded(("opportune.Segments", {"segments": written}), who, why, at)
 
 
+def model_record(change: ModelChange, who: str, why: str, at: int) -> bytes:
+    """Wire format of a model's role, given at `at` UTC ms."""
+    return _encoded(("opportune.ModelChange", vars(change)), who, why, at)
+
+
 def history(client: Client) -> Iterator[Change]:
     """Every change ever made, oldest first. Raises `KafkaUnavailable`."""
     consumer = client.reader()
@@ -102,9 +127,11 @@ def change_of(before: Control, offset: int, value: bytes) -> Change:
     fields = codec.decode(topics.CONTROL.name, value)
     at = codec.millis(fields["changed_at"])
     state, change = before.after(offset, fields), fields["change"]
-    what: Pause | Clock | tuple[Segment, ...]
+    what: Pause | Clock | tuple[Segment, ...] | ModelChange
     if "paused" in change:
         what = Pause(**change)
+    elif "role" in change:
+        what = ModelChange(**change)
     else:
         what = state.segments[-1].segments if "segments" in change else state.clock
     return Change(state, what, at, fields["changed_by"], fields["why"])

@@ -16,6 +16,7 @@ from streams.engine.control import Control
 from streams.engine.cut import Handled, Turn
 from streams.engine.journal import Entry, last_entry
 from streams.engine.line import Spec
+from streams.serving import Trusted
 
 _FIRST: Final = 10
 
@@ -89,13 +90,13 @@ def campaign_of(policy: Policy, name: str) -> Campaign:
     return policy.campaigns[names.index(name)]
 
 
-def run(spec: Spec, policy: Policy, partitions: int, trial: Trial, done: Progress) -> Trial:
+def run(spec: Spec, policy: Policy, partitions: int, trusted: Trusted, trial: Trial, done: Progress) -> Trial:
     """Decide the journal's cuts again under a policy and count what the trial's campaign does.
 
     Cuts before the trial's time are decided too, for their rows. Nothing is produced and no group is joined.
     Raises `NotReplayable` where retention has taken the beginning.
     """
-    tried = replace(spec, handler=_Sealed(Decider(policy, partitions)))
+    tried = replace(spec, handler=_Sealed(Decider(policy, partitions, trusted)))
     for partition in range(partitions):
         for cut, _, handled, _ in sealed.replay(tried, partition):
             done(1)

@@ -21,6 +21,8 @@ SEND_FAILED: Final = "send_failed"
 PREPARING_FAILED: Final = "preparing_failed"
 SEGMENTS_IN_FORCE: Final = "segments_in_force"
 SEGMENTS_REFUSED: Final = "segments_refused"
+MODEL_LOADED: Final = "model_loaded"
+MODEL_REFUSED: Final = "model_refused"
 LANE_RESTS: Final = "lane_rests"
 REAL_RELAY: Final = "real_relay"
 FRAMEWORK: Final = "framework"
@@ -38,6 +40,7 @@ ALLOWED_KEYS: Final = frozenset(
         "cut",
         "dispatch_id",
         "lane",
+        "model",
         "relay",
         "keys",
         "kept",

@@ -16,7 +16,7 @@ from schemas.policy import Policy
 from schemas.profile import LAYOUTS, ROW
 from schemas.settings import Settings
 from sinks.vault.sqlite import SqliteVault
-from streams import cluster, events, logs, mail, policy_check
+from streams import cluster, events, logs, mail, policy_check, serving
 from streams.agents import decide, deliver
 from streams.agents.decide import Decider
 from streams.agents.deliver import Deliverer
@@ -48,7 +48,7 @@ def load_policy(settings: Settings) -> Policy:
 
 def decide_spec(settings: Settings, client: Client) -> Spec:
     """Everything that makes a DECIDE line. Raises PolicyError."""
-    handler = Decider(load_policy(settings), settings.partitions)
+    handler = Decider(load_policy(settings), settings.partitions, lambda: serving.trusted_keys(settings))
     return Spec(
         decide.APP,
         client,

@@ -14,6 +14,10 @@ _SPAN: Final = 10_000_000  # hours, more than eleven centuries
 GUARD: Final = 2  # hours from a visit's to the first candidate, or its going on would count as a hit
 
 
+class TooFew(ValueError):
+    """Not enough activity to train on; the text says what there is and what is needed."""
+
+
 @dataclass(frozen=True)
 class Activity:
     """Hours in which recipients were active, n columns sorted by (recipient, hour), each hour once.
@@ -29,9 +33,12 @@ class Activity:
 
     @classmethod
     def of(cls, recipient: np.ndarray, at: np.ndarray, zone: np.ndarray) -> Self:
-        """The active hours of events: recipients' numbers, UTC ms, int64 (n,), and zones, S32 (n,)."""
+        """The active hours of events: recipients' numbers, UTC ms, int64 (n,), and zones, S32 (n,).
+
+        The zone of an hour is that of its first event.
+        """
         hour = at // HOUR_MS
-        order = np.lexsort((hour, recipient))
+        order = np.lexsort((at, recipient))
         recipient, hour, zone = recipient[order], hour[order], zone[order]
         begins = columns.starts(recipient * _SPAN + hour)
         recipient, hour, zone = recipient[begins], hour[begins], zone[begins]
@@ -82,7 +89,7 @@ class Activity:
         asked = np.argsort(week[which], kind="stable")
         rows = np.zeros(int(self.recipient.max(initial=-1)) + 1, [("active", "<u2", (WEEK_HOURS,))])
         weeks, begins = np.unique(week[in_order], return_index=True)
-        ends = np.append(begins[1:], len(self))
+        ends = np.append(begins[1:], len(self))[: len(weeks)]
         bounds = (
             np.searchsorted(week[which][asked], weeks),
             np.searchsorted(week[which][asked], weeks, "right"),

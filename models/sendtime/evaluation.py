@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from models.sendtime import training
-from models.sendtime.activity import GUARD, Activity, Windows
+from models.sendtime.activity import GUARD, Activity, TooFew, Windows
 from models.sendtime.baselines import Ranking, first_law, rankings
 from models.sendtime.model import HourModel
 from models.sendtime.training import Report, Trained
@@ -24,6 +24,7 @@ BUCKETS: Final = ((0, 5), (5, 20), (20, 100), (100, 1 << 40))  # active hours up
 DRIFT_DAYS: Final = 14  # of closed windows that the online intercept is of
 MOST_DRIFT: Final = 1.0  # in logits
 _REPETITIONS: Final = 1000
+_VISITS: Final = 50_000  # of a larger file no more are tried, drawn evenly: they fit into memory
 _DECILES: Final = 10
 _DAY: Final = 24
 
@@ -66,17 +67,20 @@ class Evaluation:
 def evaluate(activity: Activity, slots: int, report: Report = lambda _: None) -> Evaluation:
     """Train on the earlier part of an activity and try the model on the rest; `report` is told of the steps.
 
-    Raises `training.TooFew`, also where too few visits are left to try it on.
+    Raises `TooFew`, also where too few visits are left to try it on.
     """
+    if not len(activity):
+        raise TooFew("there is no activity to evaluate on")
     begins = int(np.quantile(activity.hour, TRAINED_BEFORE))
     trained = training.train(activity, slots, begins, report)
     report("windows")
-    visits = activity.visits
-    closed = activity.hour[visits] + GUARD + slots - 1 <= activity.hour.max()
-    all_windows = Windows.of(activity, visits[closed & (activity.hour[visits] > begins)], slots)
+    visits = _recent(activity, begins - DRIFT_DAYS * _DAY - slots)
+    at = activity.hour[visits]
+    closed = at + GUARD + slots - 1 <= activity.hour.max()
+    all_windows = Windows.of(activity, visits[closed & (at > begins)], slots)
     came = all_windows.picked(all_windows.came_back)
     if not len(came):
-        raise training.TooFew("nobody came back in the latest quarter of the events: nothing to evaluate on")
+        raise TooFew("nobody came back in the latest quarter of the events: nothing to evaluate on")
     report("rankings")
     found = dict(rankings(came, trained.model.prior))
     found[CHAMPION] = ranking(trained.model, came)
@@ -101,7 +105,8 @@ def evaluate(activity: Activity, slots: int, report: Report = lambda _: None) ->
                 {name: some.mean(each["any1"][mine]) for name, each in scored.items()},
             )
     report("calibration")
-    calibration = _calibration(trained.model, activity, all_windows, slots, begins)
+    before = Windows.of(activity, visits[at <= begins], slots)
+    calibration = _calibration(trained.model, before, all_windows)
     return Evaluation(
         len(came),
         len(all_windows),
@@ -112,6 +117,14 @@ def evaluate(activity: Activity, slots: int, report: Report = lambda _: None) ->
         by_history,
         calibration,
     )
+
+
+def _recent(activity: Activity, since: int) -> np.ndarray:
+    """Numbers of the visits after an hour, or of some of them."""
+    found = activity.visits[activity.hour[activity.visits] > since]
+    if len(found) > _VISITS:
+        found = np.sort(np.random.default_rng(0).choice(found, _VISITS, replace=False))
+    return np.asarray(found)
 
 
 def ranking(model: HourModel, windows: Windows) -> Ranking:
@@ -176,14 +189,9 @@ class _Draws:
         return float(values.mean()), low, high
 
 
-def _calibration(
-    model: HourModel, activity: Activity, tested: Windows, slots: int, begins: int
-) -> Calibration:
+def _calibration(model: HourModel, seen: Windows, tested: Windows) -> Calibration:
     """Of all hours of all visits of the test, with an intercept from what had closed by their day."""
-    visits = activity.visits
-    earlier = activity.hour[visits]
-    before = visits[(earlier <= begins) & (earlier > begins - DRIFT_DAYS * _DAY - slots)]
-    seen = Windows.of(activity, before, slots)
+    slots = tested.hours.shape[1]
     at = np.concatenate([seen.at, tested.at])
     active = np.concatenate([seen.active, tested.active])
     odds = np.concatenate([_log_odds(model, seen), _log_odds(model, tested)])

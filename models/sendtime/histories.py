@@ -1,6 +1,7 @@
 """What a send-time model is told of recipients, and the terms that it weighs, in training and in serving."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -44,6 +45,11 @@ class Histories:
         """Return the number of recipients."""
         return len(self.active)
 
+    @cached_property
+    def active_hours(self) -> np.ndarray:
+        """How many active hours are known of each, float64 (n,)."""
+        return active_hours(self.active)
+
     def picked(self, which: np.ndarray) -> "Histories":
         """Some of them, by number or mask."""
         return Histories(self.active[which], self.last[which], self.first[which], self.zone[which])
@@ -57,7 +63,8 @@ def lag_terms() -> np.ndarray:
 
 def lags(histories: Histories, hours: np.ndarray) -> np.ndarray:
     """Hours from the last activity to UTC hours (n, k), in [0, LAGS], int64."""
-    return np.asarray(np.clip(hours - histories.last[:, None], 0, LAGS))
+    lag = hours - histories.last[:, None]
+    return np.asarray(np.minimum(np.maximum(lag, 0, out=lag), LAGS, out=lag))
 
 
 def terms(histories: Histories, hours: np.ndarray, local: np.ndarray, prior: Prior) -> np.ndarray:
@@ -65,7 +72,7 @@ def terms(histories: Histories, hours: np.ndarray, local: np.ndarray, prior: Pri
 
     `hours` are the candidates' UTC hours since 1970, `local` their local ones, int64 (n, k).
     """
-    n, group = active_hours(histories.active), prior.group_of(histories.zone)
+    n, group = histories.active_hours, prior.group_of(histories.zone)
     day, week = log_shares(histories.active, n, group, local, prior)
     everybody = prior.log_week[group[:, None], zones.week_slot(local)]
     of_hours = np.stack([day, week, trust(n)[:, None] * week, everybody], axis=-1)
@@ -82,7 +89,7 @@ def levels(histories: Histories, now: np.ndarray) -> np.ndarray:
 
     The logarithms of the active hours per hour, and of the active hours and one.
     """
-    n = active_hours(histories.active)
+    n = histories.active_hours
     age = np.maximum(now - histories.first, 0) * (histories.first != UNSEEN)
     fade = np.log(2) / _HALF_LIFE_H
     observed = -np.expm1(-fade * age) / fade  # hours, faded as the weights were

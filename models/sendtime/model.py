@@ -8,9 +8,10 @@ from typing import Final, Self
 import numpy as np
 
 from models import zones
-from models.sendtime.histories import LAGS, OF_HOURS, TERMS, Histories, lags, levels, trust
-from models.sendtime.shares import Prior, active_hours, log_shares
+from models.sendtime.histories import LAGS, OF_HOURS, TERMS, Histories, lags, levels, terms, trust
+from models.sendtime.shares import Prior, log_shares
 from schemas.policy import SendTime
+from schemas.profile import WEEK_HOURS
 
 TIERS: Final = ("prior", "thin", "recipient")
 _PRIOR, _THIN, _RECIPIENT = range(len(TIERS))
@@ -48,6 +49,73 @@ class Chosen:
     best_score: np.ndarray
     likeliest: np.ndarray
     expected: np.ndarray
+
+
+@dataclass(frozen=True)
+class Question:
+    """n recipients for each of whom an hour is to be chosen among k candidates.
+
+    Parameters
+    ----------
+    histories
+        What is known of them.
+    known
+        bool, shape (n,): of whom something may be known.
+    drawn
+        bool, shape (n,): whose hour is drawn from the prior, whatever is known of them.
+    now
+        UTC hours since 1970, int64, shape (n,).
+    hours, local
+        UTC and local hours since 1970 of the candidates, int64, shape (n, k).
+    allowed
+        bool, shape (n, k); every row has at least one True.
+    draw
+        Uniform in [0, 1), float64, shape (n,); seeded by the decision id, so that replays agree.
+    """
+
+    histories: Histories
+    known: np.ndarray
+    drawn: np.ndarray
+    now: np.ndarray
+    hours: np.ndarray
+    local: np.ndarray
+    allowed: np.ndarray
+    draw: np.ndarray
+
+    def picked(self, which: np.ndarray) -> "Question":
+        """For some of the recipients, by number."""
+        return Question(
+            self.histories.picked(which),
+            self.known[which],
+            self.drawn[which],
+            self.now[which],
+            self.hours[which],
+            self.local[which],
+            self.allowed[which],
+            self.draw[which],
+        )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What scores of n recipients' k hours are made of, by any tier: all are (n, k) but `trust`, (n,)."""
+
+    day: np.ndarray
+    week: np.ndarray
+    everybody: np.ndarray
+    lag: np.ndarray
+    trust: np.ndarray
+
+    @classmethod
+    def of(cls, histories: Histories, hours: np.ndarray, local: np.ndarray, prior: Prior) -> Self:
+        n, group = histories.active_hours, prior.group_of(histories.zone)
+        day, week = log_shares(histories.active, n, group, local, prior)
+        everybody = prior.log_week.take((group * WEEK_HOURS)[:, None] + zones.week_slot(local))
+        return cls(day, week, everybody, lags(histories, hours), trust(n))
+
+    def picked(self, which: np.ndarray) -> "_Parts":
+        """Of some of the recipients, by number."""
+        return _Parts(*(values[which] for values in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -138,7 +206,7 @@ class HourModel:
 
     def tier_of(self, histories: Histories, known: np.ndarray) -> np.ndarray:
         """Tier of n recipients, int64 (n,); `known` is bool (n,): of whom anything may be known."""
-        hours = active_hours(histories.active)
+        hours = histories.active_hours
         tier = np.where(hours < self.thin, _THIN, _RECIPIENT)
         return np.where(known & (hours > 0), tier, _PRIOR)
 
@@ -149,70 +217,53 @@ class HourModel:
 
         `hours` are UTC hours since 1970, `local` the recipients' local ones, int64 (n, k).
         """
-        n = active_hours(histories.active)
-        group = self.prior.group_of(histories.zone)
-        day, week = log_shares(histories.active, n, group, local, self.prior)
+        return self._scores(_Parts.of(histories, hours, local, self.prior), tier)
+
+    def _scores(self, parts: "_Parts", tier: np.ndarray) -> np.ndarray:
         of_day, of_week, of_trust, of_prior = self.weights[tier].T
-        slope = of_week + of_trust * trust(n)
-        everybody = self.prior.log_week[group[:, None], zones.week_slot(local)]
-        score = of_day[:, None] * day + slope[:, None] * week + of_prior[:, None] * everybody
-        score += self.lag[tier[:, None], lags(histories, hours)]
-        return np.asarray(np.rint(score / QUANTUM).astype(np.int64))
+        slope = of_week + of_trust * parts.trust
+        score = of_day[:, None] * parts.day
+        score += slope[:, None] * parts.week
+        score += of_prior[:, None] * parts.everybody
+        score += self.lag.take((tier * (LAGS + 1))[:, None] + parts.lag)
+        score *= 1 / QUANTUM
+        return np.asarray(np.rint(score, out=score).astype(np.int64))
 
     def probabilities(
         self, histories: Histories, tier: np.ndarray, now: np.ndarray, scores: np.ndarray
     ) -> np.ndarray:
         """Probability of being active in an hour of that score, (n, k); `now` are UTC hours, int64 (n,)."""
-        constant, slope, of_rate, of_number = self.calibration[tier].T
-        rate, number = levels(histories, now).T
-        level = constant + of_rate * rate + of_number * number
-        odds = level[:, None] + slope[:, None] * (scores * QUANTUM)
-        return np.asarray(np.rint(1 / (1 + np.exp(-odds)) / _PROBABILITY_QUANTUM) * _PROBABILITY_QUANTUM)
+        return self._told(tier[:, None], levels(histories, now)[:, None], scores)
 
-    def choose(
-        self,
-        histories: Histories,
-        known: np.ndarray,
-        drawn: np.ndarray,
-        now: np.ndarray,
-        hours: np.ndarray,
-        local: np.ndarray,
-        allowed: np.ndarray,
-        draw: np.ndarray,
-    ) -> Chosen:
-        """Choose one allowed candidate hour for each recipient.
+    def _told(self, tier: np.ndarray, level: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        constant, slope, of_rate, of_number = np.moveaxis(self.calibration[tier], -1, 0)
+        told = constant + of_rate * level[..., 0] + of_number * level[..., 1] + slope * (scores * QUANTUM)
+        told = 1 / (1 + np.exp(-told))
+        return np.asarray(np.rint(told / _PROBABILITY_QUANTUM) * _PROBABILITY_QUANTUM)
 
-        Parameters
-        ----------
-        known
-            bool, shape (n,): of whom something may be known.
-        drawn
-            bool, shape (n,): whose hour is drawn from the prior, whatever is known of them.
-        now
-            UTC hours since 1970, int64, shape (n,).
-        hours, local
-            UTC and local hours since 1970 of the candidates, int64, shape (n, k).
-        allowed
-            bool, shape (n, k); every row has at least one True.
-        draw
-            Uniform in [0, 1), float64, shape (n,); seeded by the decision id, so that replays agree.
-        """
-        of = self.tier_of(histories, known)
-        scores = self.scores(histories, of, hours, local)
+    def choose(self, asked: Question) -> Chosen:
+        """Choose one allowed candidate hour for each recipient."""
+        histories, now, hours, local = asked.histories, asked.now, asked.hours, asked.local
+        allowed, of = asked.allowed, self.tier_of(histories, asked.known)
+        parts = _Parts.of(histories, hours, local, self.prior)
+        scores = self._scores(parts, of)
         rows = np.arange(len(scores))
-        likeliest = np.argmax(np.where(allowed, scores, _LEAST), axis=1)
-        expected = self.probabilities(histories, of, now, scores[rows, likeliest][:, None])[:, 0]
-        tier = np.where(drawn, _PRIOR, of)
+        masked = np.where(allowed, scores, _LEAST)
+        likeliest = masked.argmax(1)
+        expected = scores[rows, likeliest]
+        tier = np.where(asked.drawn, _PRIOR, of)
         again = np.flatnonzero(tier != of)
         if len(again):
-            scores[again] = self.scores(histories.picked(again), tier[again], hours[again], local[again])
-        slot, propensity = self._drawn(scores, allowed, tier, draw)
-        others = np.where(allowed, scores, _LEAST)
-        others[rows, slot] = _LEAST
-        second, best = np.argmax(others, axis=1), np.argmax(scores, axis=1)
-        told = scores[rows[:, None], np.stack([slot, second, best], axis=1)]
-        score, second_score, best_score = self.probabilities(histories, tier, now, told).T
-        only = others[rows, second] == _LEAST
+            scores[again] = self._scores(parts.picked(again), tier[again])
+            masked[again] = np.where(allowed[again], scores[again], _LEAST)
+        slot, propensity = self._drawn(masked, allowed, tier, asked.draw)
+        best, score = scores.argmax(1), scores[rows, slot]
+        masked[rows, slot] = _LEAST
+        second = masked.argmax(1)
+        told = np.stack([score, scores[rows, second], scores[rows, best], expected], axis=1)
+        by = np.stack([tier, tier, tier, of], axis=1)
+        score, second_score, best_score, expected = self._told(by, levels(histories, now)[:, None], told).T
+        only = masked[rows, second] == _LEAST
         return Chosen(
             slot=slot,
             score=score,
@@ -226,41 +277,66 @@ class HourModel:
             expected=expected,
         )
 
+    def terms_of(self, asked: Question, tier: np.ndarray, slot: np.ndarray) -> dict[str, np.ndarray]:
+        """How far each kind of term puts a slot (n,) above the mean of the allowed hours, logits, by kind."""
+        found = terms(asked.histories, asked.hours, asked.local, self.prior)[..., :OF_HOURS]
+        found *= self.weights[tier][:, None]
+        each = {
+            "own hours": found[..., :_EVERYBODY].sum(-1),
+            "everybody's hours": found[..., _EVERYBODY],
+            "time since the last activity": self.lag[tier[:, None], lags(asked.histories, asked.hours)],
+        }
+        rows, count = np.arange(len(slot)), asked.allowed.sum(1)
+        above = {
+            name: values[rows, slot] - np.where(asked.allowed, values, 0).sum(1) / count
+            for name, values in each.items()
+        }
+        return {name: np.rint(values / QUANTUM) * QUANTUM for name, values in above.items()}
+
+    def chance_of(self, asked: Question, slot: np.ndarray) -> np.ndarray:
+        """With which probability slots (n,) would be drawn, float64 (n,)."""
+        tier = np.where(asked.drawn, _PRIOR, self.tier_of(asked.histories, asked.known))
+        scores = self.scores(asked.histories, tier, asked.hours, asked.local)
+        return np.asarray(self.chances(scores, asked.allowed, tier)[np.arange(len(slot)), slot])
+
     def chances(self, scores: np.ndarray, allowed: np.ndarray, tier: np.ndarray) -> np.ndarray:
         """Probability with which each hour is drawn, float64 (n, k); the sum of each row is 1."""
-        weights = self._lots(scores, allowed, tier)
+        weights = self._lots(np.where(allowed, scores, _LEAST), allowed, tier)
         drawn = weights / weights.sum(1, keepdims=True)
         return np.asarray((1 - self.floor) * drawn + self.floor * (allowed / allowed.sum(1, keepdims=True)))
 
     def _drawn(
-        self, scores: np.ndarray, allowed: np.ndarray, tier: np.ndarray, draw: np.ndarray
+        self, masked: np.ndarray, allowed: np.ndarray, tier: np.ndarray, draw: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """The hours drawn, and with which probability each was."""
-        weights, count = self._lots(scores, allowed, tier), allowed.sum(1)
-        even = draw < self.floor
-        lots = np.where(even[:, None], allowed, weights)
-        total = lots.sum(1)
+        weights, count = self._lots(masked, allowed, tier), allowed.sum(1)
+        rows, even = np.arange(len(draw)), draw < self.floor
+        running = np.cumsum(weights, axis=1)
+        total = running[:, -1].copy()
         share = np.where(even, draw / (self.floor or 1), (draw - self.floor) / ((1 - self.floor) or 1))
-        running = np.cumsum(lots, axis=1)
-        hit = running > (share * total)[:, None]
-        last = allowed.shape[1] - 1 - np.argmax(lots[:, ::-1] > 0, axis=1)
-        slot = np.where(
-            hit.any(1), np.argmax(hit, axis=1), last
-        )  # a draw of nearly 1 may round up to the total
-        rows = np.arange(len(slot))
-        chance = (1 - self.floor) * (weights[rows, slot] / weights.sum(1)) + self.floor / count
+        running[even] = np.cumsum(allowed[even], axis=1)
+        hit = running > (share * running[:, -1])[:, None]
+        slot = hit.argmax(1)
+        beyond = np.flatnonzero(~hit[rows, slot])  # a draw of nearly 1 may round up to the total
+        if len(beyond):
+            slot[beyond] = (running[beyond] == running[beyond, -1:]).argmax(1)
+        chance = (1 - self.floor) * (weights[rows, slot] / total) + self.floor / count
         return slot, chance
 
     def _lots(self, scores: np.ndarray, allowed: np.ndarray, tier: np.ndarray) -> np.ndarray:
         """Whole-number weights by which hours are drawn, int64 (n, k): softmax at the tier's temperature.
 
-        Of whom nothing is known, in proportion to the prior: the best hour for all would pile them up.
+        Scores are those of the allowed hours, `_LEAST` elsewhere. Of whom nothing is known, in proportion to
+        the prior: the best hour for all would pile them up.
         """
-        best = np.where(allowed, scores, _LEAST).max(1)
-        behind = best[:, None] - scores
-        of_prior = tier == _PRIOR
-        behind[of_prior] = np.rint(behind[of_prior] * self.temperature)
-        return np.where(allowed, self._weights[np.clip(behind, 0, len(self._weights) - 1)], 0)
+        last = len(self._weights) - 1
+        behind = scores.max(1, keepdims=True) - np.maximum(scores, _LOW)
+        of_prior = np.flatnonzero(tier == _PRIOR)
+        if len(of_prior):
+            behind[of_prior] = np.rint(behind[of_prior] * self.temperature)
+        lots = self._weights.take(np.minimum(behind, last, out=behind))
+        lots *= allowed
+        return np.asarray(lots)
 
     @cached_property
     def _weights(self) -> np.ndarray:
@@ -271,6 +347,7 @@ class HourModel:
 
 
 _LEAST: Final = np.iinfo(np.int64).min
+_LOW: Final = -(1 << 40)  # below all scores, and far from where differences overflow
 _NUMBERS: Final = ("kappa_day", "kappa_week", "thin", "temperature", "floor")
 
 

@@ -14,7 +14,8 @@ from models import zones
 from schemas.profile import WEEK_HOURS, WEIGHT_ONE
 
 DAY_HOURS: Final = 24
-_KERNEL: Final = 4 * WEIGHT_ONE  # smoothed integers are four times the mean, weights are in 1/256
+_KERNEL: Final = 1 / (4 * WEIGHT_ONE)  # smoothed integers are four times the mean, weights are in 1/256
+_FEW: Final = WEEK_HOURS // 3  # hours of which it is cheaper to smooth each one asked than all the week
 
 
 @dataclass(frozen=True)
@@ -76,22 +77,42 @@ def log_shares(
     Two arrays, float64 (n, k).
     """
     n = len(active)
-    weights = active.astype(np.int64)
-    week = _smoothed(weights)
-    day = _smoothed(weights.reshape(n, 7, DAY_HOURS).sum(1))
+    day = _smoothed(active.reshape(n, 7, DAY_HOURS).sum(1, dtype=np.int64))
     kappa = prior.kappa_day
-    day_share = (day / _KERNEL + kappa * prior.hours[group]) / (hours + kappa)[:, None]
+    day_share = day * _KERNEL
+    day_share += kappa * prior.hours[group]
+    day_share /= (hours + kappa)[:, None]
     slot = zones.week_slot(local)
-    hour, weekday = slot % DAY_HOURS, slot // DAY_HOURS
+    weekday, hour = np.divmod(slot, DAY_HOURS)
     each = np.arange(n)[:, None]
-    of_day = day_share[each, hour]
-    expected = of_day * prior.weekdays[group[:, None], weekday]
-    of_week = week[each, slot] / _KERNEL + prior.kappa_week * expected
-    of_week = of_week / (hours + prior.kappa_week)[:, None]
-    return np.log(DAY_HOURS * day_share)[each, hour], np.log(WEEK_HOURS * of_week)
+    in_day, in_week = each * DAY_HOURS + hour, each * WEEK_HOURS
+    of_week = prior.weekdays.take(group[:, None] * 7 + weekday)
+    of_week *= day_share.take(in_day)
+    of_week *= prior.kappa_week
+    of_week += _week(active, slot, in_week) * _KERNEL
+    of_week /= (hours + prior.kappa_week)[:, None]
+    of_week *= WEEK_HOURS
+    day_share *= DAY_HOURS
+    return np.log(day_share, out=day_share).take(in_day), np.log(of_week, out=of_week)
+
+
+def _week(active: np.ndarray, slot: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Smoothed weights at slots (n, k) of recipients, whose weeks begin at places (n, 1) of `active`."""
+    if slot.shape[1] > _FEW:
+        return np.asarray(_smoothed(active.astype(np.int64)).take(begins + slot))
+    before = np.where(slot == 0, WEEK_HOURS - 1, slot - 1)
+    after = np.where(slot == WEEK_HOURS - 1, 0, slot + 1)
+    smoothed = 2 * active.take(begins + slot).astype(np.int64)
+    smoothed += active.take(begins + before)
+    smoothed += active.take(begins + after)
+    return np.asarray(smoothed)
 
 
 def _smoothed(counts: np.ndarray) -> np.ndarray:
     """Circular kernel [1, 2, 1] of integers (n, m), int64."""
-    padded = np.concatenate([counts[:, -1:], counts, counts[:, :1]], axis=1)
-    return np.asarray(padded[:, :-2] + 2 * counts + padded[:, 2:])
+    smoothed = 2 * counts
+    smoothed[:, 1:] += counts[:, :-1]
+    smoothed[:, :-1] += counts[:, 1:]
+    smoothed[:, 0] += counts[:, -1]
+    smoothed[:, -1] += counts[:, 0]
+    return smoothed

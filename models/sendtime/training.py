@@ -6,10 +6,9 @@ from itertools import product
 from typing import Any, Final
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from models import zones
-from models.sendtime.activity import GUARD, Activity, Windows
+from models.sendtime.activity import GUARD, Activity, TooFew, Windows
 from models.sendtime.histories import OF_HOURS, TERMS, lag_terms, levels, terms
 from models.sendtime.model import QUANTUM, TIERS, HourModel
 from models.sendtime.shares import Prior, active_hours
@@ -26,16 +25,14 @@ _FEWEST: Final = 200  # windows with an activity: below, factors are noise
 _OF_ZONE: Final = 1000.0  # active hours that everybody's prior weighs against a zone's own
 _PAIRS: Final = 4  # inactive hours that each active one is compared with
 _FOLDS: Final = 5
+_STEPS: Final = 40
+_CLOSE: Final = 1e-9  # logits
 _SURE: Final = 1.64  # standard errors by which own hours must win among the thin: one in twenty by chance
 
 _OWN: Final = [0, 1, 2, 4, 5]  # terms by which own hours are told, and those of everybody: the other
 _PRIOR: Final = [3, 4, 5]
 
 Report = Callable[[str], None]
-
-
-class TooFew(ValueError):
-    """Not enough activity to train on; the text says what there is and what is needed."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +154,8 @@ def _compared(found: np.ndarray, active: np.ndarray) -> np.ndarray:
     difference = found[window, one] - found[window, other]
     difference[~first] *= -1
     scale = difference.std(0) + 1e-12
-    fitted = LogisticRegression(fit_intercept=False, max_iter=300)
-    fitted.fit(difference / scale, first, sample_weight=1 / active.sum(1)[window])
-    return np.asarray(fitted.coef_[0] / scale)
+    _, factors = _fitted(difference / scale, first, 1 / active.sum(1)[window], intercept=False)
+    return np.asarray(factors / scale)
 
 
 def _thin_factors(windows: Windows, prior: Prior) -> np.ndarray:
@@ -199,18 +195,40 @@ def _calibration(model: HourModel, windows: Windows) -> np.ndarray:
         scores = model.scores(some.histories, of, some.hours, some.local) * QUANTUM
         level = np.broadcast_to(levels(some.histories, some.at)[:, None], (*scores.shape, 2))
         found = np.concatenate([scores[..., None], level], axis=-1)
-        fitted = LogisticRegression(C=10.0, max_iter=300).fit(found.reshape(-1, 3), some.active.ravel())
-        calibration.append([fitted.intercept_[0], *fitted.coef_[0]])
+        constant, of_found = _fitted(found.reshape(-1, 3), some.active.ravel(), strength=10.0)
+        calibration.append([constant, *of_found])
     return np.array(calibration)
 
 
+def _fitted(
+    found: np.ndarray,
+    answers: np.ndarray,
+    weights: np.ndarray | None = None,
+    strength: float = 1.0,
+    intercept: bool = True,
+) -> tuple[float, np.ndarray]:
+    """Logistic regression: its constant and factors."""
+    # Here, since it takes as long to load as all the rest, and every command and worker would wait for it.
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=strength, fit_intercept=intercept, max_iter=300)
+    fitted.fit(found, answers, sample_weight=weights)
+    return float(fitted.intercept_[0]) if intercept else 0.0, np.asarray(fitted.coef_[0])
+
+
 def intercept(log_odds: np.ndarray, active: np.ndarray, most: float) -> float:
-    """What to add to log-odds so that as many hours are active as are expected, at most `most` either way."""
-    low, high = -most, most
-    for _ in range(40):
-        middle = (low + high) / 2
-        if (1 / (1 + np.exp(-(log_odds + middle)))).sum() < active.sum():
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    """What to add to log-odds so that as many hours are active as are expected, at most `most` either way.
+
+    Newton's method, and halves where it would leave what is known to hold the answer.
+    """
+    low, high, at, wanted = -most, most, 0.0, active.sum()
+    for _ in range(_STEPS):
+        expected = 1 / (1 + np.exp(-(log_odds + at)))
+        excess = expected.sum() - wanted
+        low, high = (at, high) if excess < 0 else (low, at)
+        slope = (expected * (1 - expected)).sum()
+        step = at - excess / slope if slope > 0 else high + most
+        former, at = at, step if low <= step <= high else (low + high) / 2
+        if abs(at - former) < _CLOSE:
+            break
+    return at

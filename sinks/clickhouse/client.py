@@ -125,6 +125,11 @@ class ClickHouse:
             rows, columns = self._client.execute(sql, with_column_types=True)
             return list(rows), list(columns)
 
+    def columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Sequence[Any]]:
+        """Run a statement and return its columns; none at all where there are no rows. As `execute` else."""
+        with _statement(self.address):
+            return list(self._client.execute(sql, parameters, columnar=True))
+
     def stream(self, sql: str) -> Iterator[tuple[Any, ...]]:
         """Run a statement and hand out its rows as they come; nothing else may run here meanwhile."""
         with _statement(self.address):

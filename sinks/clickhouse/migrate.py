@@ -8,7 +8,7 @@ two programs migrate at once, a file is applied again.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -135,10 +135,20 @@ def check(client: ClickHouse, views: str) -> None:
         raise MigrationsPending(f"not applied yet: {names}; run `opportune migrate`")
 
 
-def drop(client: ClickHouse, views: str) -> None:
-    """Drop both databases with everything in them. Raises as `ClickHouse` says."""
-    for database in (views, stored(views)):
-        client.execute(f"DROP DATABASE IF EXISTS {database} SYNC")
+def drop(client: ClickHouse, views: str, but: Collection[str] = ()) -> None:
+    """Drop both databases with everything in them but some tables, which are not looked at.
+
+    `migrate` makes the others anew beside those, since its statements may be repeated. Raises as `ClickHouse`
+    says.
+    """
+    client.execute(f"DROP DATABASE IF EXISTS {views} SYNC")
+    if not but:
+        client.execute(f"DROP DATABASE IF EXISTS {stored(views)} SYNC")
+        return
+    tables = "SELECT name FROM system.tables WHERE database = %(database)s"
+    for (name,) in client.execute(tables, {"database": stored(views)}):
+        if name not in but:
+            client.execute(f"DROP TABLE IF EXISTS {stored(views)}.{name} SYNC")
 
 
 def _applied(client: ClickHouse, views: str) -> dict[int, tuple[str, str]]:

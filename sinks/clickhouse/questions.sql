@@ -116,7 +116,7 @@ LEFT JOIN (SELECT cut_partition, count() AS decisions FROM decision GROUP BY cut
 ORDER BY j.cut_partition;
 
 -- What is left of a recipient?
--- After an erasure every number is 0.
+-- After an erasure every number is 0. Of `activity` all that is stored counts: its view leaves out what was forgotten.
 SELECT * FROM
 (
     SELECT 'decision' AS view, count() AS rows FROM decision WHERE recipient_id = '1'
@@ -126,6 +126,7 @@ SELECT * FROM
     UNION ALL SELECT 'consent', count() FROM consent WHERE recipient_id = '1'
     UNION ALL SELECT 'segment_transition', count() FROM segment_transition WHERE recipient_id = '1'
     UNION ALL SELECT 'profile_snapshot', count() FROM profile_snapshot WHERE recipient_id = '1'
+    UNION ALL SELECT 'activity', count() FROM opportune_stored.activity WHERE recipient_id = '1'
 )
 ORDER BY view;
 

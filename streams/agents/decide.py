@@ -12,15 +12,16 @@ from models.audit import Output
 from models.decide import Decided
 from models.decide import decide as decide_cuts
 from models.inputs import Behaviour, Moment, Other, Rules
+from models.sendtime.serving import Models
 from schemas import codec, topics
 from schemas.audit import AuditWriter
 from schemas.layouts import opaque, picked
 from schemas.policy import Applied, Policy, PolicyError
 from schemas.profile import Slot, empty
-from streams import events
+from streams import events, serving
 from streams.agents import intake, letters
 from streams.agents.intake import Taken
-from streams.engine.control import Control
+from streams.engine.control import Control, Deployed
 from streams.engine.cut import Cut, Handled, Out, Turn
 from streams.engine.journal import Tally
 from streams.engine.store import UNKNOWN, Store
@@ -28,6 +29,8 @@ from streams.engine.store import UNKNOWN, Store
 _log = structlog.get_logger()
 
 APP = "opportune-decide"
+
+_InForce = tuple[int, int, Deployed | None, Deployed | None]
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,13 @@ class _Part:
 class Decider:
     """Handler of the DECIDE line."""
 
-    def __init__(self, policy: Policy, partitions: int) -> None:
+    def __init__(self, policy: Policy, partitions: int, trusted: serving.Trusted = tuple) -> None:
         self._partitions = partitions
         self._files = policy
-        self._rules = {0: Rules.of(policy)}  # by how many sets of segments were ever put in force
+        self._serving = serving.Serving(policy.send_time, trusted)
+        # By how many sets of segments and champions there ever were, and the other models.
+        self._rules: dict[_InForce, Rules] = {}
+        self._rules_of(Control())
 
     def policy(self, control: Control) -> str:
         """See `Handler.policy`."""
@@ -118,17 +124,22 @@ class Decider:
         PolicyError where none go with the files.
         """
         applied = control.segments
-        rules = self._rules.get(len(applied))
+        in_force = (len(applied), len(control.champions), control.canary, control.shadow)
+        rules = self._rules.get(in_force)
         if rules is None:
-            rules = self._rules[len(applied)] = self._newest(applied)
-            _log.info(events.SEGMENTS_IN_FORCE, control_version=rules.version, policy=rules.policy.digest)
+            rules = self._rules[in_force] = self._newest(applied, self._serving.models(control))
+            if applied:
+                version, policy = rules.version, rules.policy.digest
+                _log.info(events.SEGMENTS_IN_FORCE, control_version=version, policy=policy)
         return rules
 
-    def _newest(self, applied: tuple[Applied, ...]) -> Rules:
+    def _newest(self, applied: tuple[Applied, ...], models: Models) -> Rules:
+        if not applied:
+            return Rules.of(self._files, models=models)
         refusals: list[PolicyError] = []
         for in_force in reversed(applied):
             try:
-                return Rules.of(self._files, applied, in_force)
+                return Rules.of(self._files, applied, in_force, models)
             except PolicyError as error:
                 _log.error(events.SEGMENTS_REFUSED, control_version=in_force.version, error=str(error))
                 refusals.append(error)

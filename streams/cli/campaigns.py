@@ -1,6 +1,7 @@
 """`opportune campaigns dry-run NAME`: what a campaign would have done, before anyone switches it on."""
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from schemas.profile import DAY_MS
 from schemas.settings import Settings
-from streams import cluster, dry_run, worker
+from streams import cluster, dry_run, serving, worker
 from streams.cli import plots, show
 from streams.cli.replay import bars
 from streams.dry_run import Trial
@@ -52,9 +53,11 @@ def try_campaign(
     spec = worker.decide_spec(settings, client)
     cuts, until = dry_run.total_cuts(spec, settings.partitions)
     trial = Trial(name, rules.digest, until - round(days * DAY_MS), until)
+    trusted = serving.trusted_keys(settings)
     with bars(Console(stderr=True), "cuts") as progress:
         task = progress.add_task("deciding again", total=cuts)
-        dry_run.run(spec, rules, settings.partitions, trial, lambda n: progress.advance(task, n))
+        done = partial(progress.advance, task)
+        dry_run.run(spec, rules, settings.partitions, lambda: trusted, trial, done)
     if json:
         typer.echo(show.as_json(machine_form(trial)))
         return

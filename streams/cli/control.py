@@ -14,8 +14,8 @@ from schemas.settings import Settings
 from streams import cluster, worker
 from streams import control as changing
 from streams.cli import show
-from streams.control import Change, Pause
-from streams.engine.control import Clock, Control
+from streams.control import Change, ModelChange, Pause
+from streams.engine.control import Clock, Control, Deployed
 
 _EFFECT: Final = (
     "Each partition makes a cut for it, within about a second where a worker runs, after the one in flight; "
@@ -33,7 +33,7 @@ clock_app = typer.Typer(
     "still until the clock has caught up with the last cut.",
 )
 control_app = typer.Typer(
-    no_args_is_help=True, help="What operators have changed: pause, clock and segments."
+    no_args_is_help=True, help="What operators have changed: pause, clock, segments and models."
 )
 
 
@@ -95,7 +95,7 @@ def show_clock() -> None:
 
 @control_app.command(name="show")
 def show_control() -> None:
-    """Show what is paused now, the clock, and since when which segments are in force."""
+    """Show what is paused now, the clock, and since when which segments and models are in force."""
     state = changing.current(cluster.connect(Settings()))
     held = ["everything"] if state.paused else []
     held += [f"campaign {name}" for name in sorted(state.paused_campaigns)]
@@ -103,11 +103,14 @@ def show_control() -> None:
     _say(f"paused    {', '.join(held) or 'nothing'}")
     _say(f"clock     {described(state.clock, _wall())} (control version {state.version})")
     _say(f"segments  {_segments(state)}")
+    champion = state.champions[-1] if state.champions else None
+    for role, model in (("model", champion), ("canary", state.canary), ("shadow", state.shadow)):
+        _say(f"{role:<10}{_model(model)}")
 
 
 @control_app.command()
 def log() -> None:
-    """List every change of pause, clock and segments, oldest first: version, when, who, what, why."""
+    """List every change of pause, clock, segments and models, oldest first: version, when, who, what, why."""
     table = show.table("version", "when", "who", "what", "why")
     for change in changing.history(cluster.connect(Settings())):
         what = describe_change(change)
@@ -130,6 +133,10 @@ def describe_change(change: Change) -> str:
         return f"{'paused' if change.what.paused else 'resumed'}: {scope(change.what)}"
     if isinstance(change.what, Clock):
         return f"clock {described(change.what, change.at)}"
+    if isinstance(change.what, ModelChange):
+        model = change.what
+        share = f" for {model.share:.0%}" if model.role == "canary" else ""
+        return f"model {model.version}: {'no longer asked' if model.role == 'none' else model.role}{share}"
     names = ", ".join(segment.name for segment in change.what)
     return f"segments in force: {names or 'none'}"
 
@@ -140,6 +147,13 @@ def _segments(state: Control) -> str:
     since = state.segments[-1].version
     told = f"since control version {since}" if since else "the first that were put in force"
     return f"{told} (`opportune segments show`)"
+
+
+def _model(model: Deployed | None) -> str:
+    if model is None:
+        return "none"
+    share = f", {model.share:.0%} of recipients" if model.share else ""
+    return f"{model.version} since control version {model.since}{share}"
 
 
 def described(clock: Clock, wall: int) -> str:

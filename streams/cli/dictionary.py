@@ -30,8 +30,8 @@ The views are in the database `opportune` (`clickhouse_database`); read these. T
 `opportune_stored`, may hold a row more than once after a recorder was killed; the views never show that.
 Times are UTC. `at` is the clock of the deployment, which may show another year (loaded history, a scaled
 clock); `written_at` is the broker's. `topic`, `partition` and `offset` say which record a row comes from.
-Every row but those of `profile_snapshot` is written once and never changed. Rows go 25 months after
-`written_at`, those of `dlq` after 90 days; `consent` and `profile_snapshot` stay until they are erased.
+Every row but those of `activity` and `profile_snapshot` is written once and never changed. Rows go 25 months
+after `written_at`, those of `dlq` after 90 days; `consent` and `profile_snapshot` stay until they are erased.
 """
 
 

@@ -165,6 +165,8 @@ def _decision(console: Console, record: Record) -> None:
         show.field(console, "" if place else "gates", gate_line(gate))
     if body["due_at"] is not None:
         show.field(console, "hour", hour_line(body))
+        if model := model_line(body):
+            show.field(console, "model", model)
     if body["arm"] != "model":
         show.field(console, "arm", body["arm"])
     if needs := need_line(body):
@@ -195,7 +197,8 @@ def hour_line(body: Record) -> str:
     """Tell which hour was chosen, how sure, and what came second."""
     by = {
         "recipient": "by the recipient's own active hours",
-        "prior": "drawn from everybody's hours, since little is known of the recipient",
+        "thin": "by everybody's hours and the last visit, since little is known of the recipient",
+        "prior": "drawn from everybody's hours, since nothing is known of the recipient",
         "unprofiled": "drawn from everybody's hours, since the recipient did not consent to a profile",
     }.get(body["tier"], str(body["tier"]))
     if body["arm"] == "control":
@@ -209,6 +212,23 @@ def hour_line(body: Record) -> str:
     if body["regret"]:
         line += f"; the gates cost {figure(body['regret'])} against {show.moment(body['best_at'])}"
     return f"{line}; expires {show.moment(body['expires_at'])}"
+
+
+def model_line(body: Record) -> str:
+    """Tell which model chose the hour, from how much, what spoke for it, and what another would have done."""
+    if body["model"] is None:  # decided before models were told
+        return ""
+    canary = " (canary)" if body["canary"] else ""
+    left = f"{show.many(body['hours_left'], 'hour')} left"
+    line = f"{body['model']}{canary}, {figure(body['active_hours'])} active hours known, {left}"
+    reasons = sorted(body["terms"].items(), key=lambda term: -abs(term[1]))
+    if reasons:
+        line += "; " + ", ".join(f"{name} {value:+.2f}" for name, value in reasons)
+    if body["likeliest_at"] != body["due_at"] and body["regret"] is not None:
+        line += f"; drawn to learn, the best was {show.moment(body['likeliest_at'])}"
+    if body["shadow_model"] is not None:
+        line += f"; {body['shadow_model']}, only asked: {show.moment(body['shadow_at'])}"
+    return line
 
 
 def outcome_lines(story: Story, control: Control) -> list[Text]:

@@ -23,6 +23,8 @@ from streams.cli import (
     demo,
     explain,
     model,
+    model_registry,
+    model_trail,
     policy,
     recipients,
     reconcile,
@@ -61,6 +63,8 @@ for module in (
     segments,
     campaigns,
     model,
+    model_registry,
+    model_trail,
     schemas,
 ):
     module.register(app)

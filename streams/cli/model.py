@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,6 +16,7 @@ from streams.cli import plots, show
 from streams.event_file import Columns
 
 _HEIGHT: Final = 12
+_SLOTS: Final = (24, 168)
 _METRICS: Final = {
     "any1": "active in the chosen hour",
     "hit1": "first comes back in it",
@@ -32,14 +32,8 @@ At = Annotated[str, typer.Option(help="Column that says when: ISO 8601, Unix sec
 Zone = Annotated[
     str | None, typer.Option(help="Column with an IANA zone, or an offset like +02:00.", show_default=False)
 ]
+SlotsOption = Annotated[int, typer.Option("--slots", help="Hours to choose from: 24 or 168.")]
 DefaultZone = Annotated[str, typer.Option(help="Zone of rows that have none.")]
-
-
-class Slots(IntEnum):
-    """How many hours from a visit on there are to choose from."""
-
-    DAY = 24
-    WEEK = 168
 
 
 @app.command()
@@ -49,7 +43,7 @@ def evaluate(
     at: At = "at",
     zone: Zone = None,
     default_zone: DefaultZone = "UTC",
-    slots: Annotated[int, typer.Option(help="Hours to choose from: 24 or 168.")] = 24,
+    slots: SlotsOption = 24,
     json: Annotated[bool, typer.Option("--json", help="For machines: everything, whole.")] = False,
 ) -> None:
     """Train on the earlier events of a file, try the model on the latest quarter, beside simple rules.
@@ -58,10 +52,9 @@ def evaluate(
     often the chosen hour was such a one. The model sees only what the stream's profile would have held at
     that moment. Intervals, in brackets, hold the true value with 95 %: a bootstrap over recipients.
     """
-    if slots not in [*Slots]:
-        raise typer.BadParameter("24 or 168", param_hint="--slots")
+    slots = slots_of(slots)
     activity, count = event_file.read(events, Columns(recipient, at, zone, default_zone))
-    with steps("evaluating", 8) as report:
+    with steps("evaluating", 9) as report:
         found = evaluation.evaluate(activity, slots, report)
     described = {
         "file": events.name,
@@ -80,11 +73,18 @@ def evaluate(
     tell(show.console(), described, found)
 
 
+def slots_of(slots: int) -> int:
+    """Check the number of hours to choose from. Raises BadParameter."""
+    if slots not in _SLOTS:
+        raise typer.BadParameter("24 or 168", param_hint="--slots")
+    return slots
+
+
 @contextmanager
 def steps(name: str, total: int) -> Iterator[Callable[[str], None]]:
     """Show a bar on stderr that is told of each step."""
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(name, total=total)
+        task = progress.add_task(name, total=total, completed=-1)  # a step is done when the next begins
 
         def report(step: str) -> None:
             progress.update(task, advance=1, description=f"{name}: {step}")
@@ -129,7 +129,8 @@ def tell(console: Console, described: Mapping[str, Any], found: Evaluation) -> N
     console.print(_table(f"{CHAMPION} less", found.differences))
     console.print()
     names = [*found.models]
-    made = show.table("any1 by active hours", "visits", *names, right=("visits", *names))
+    heads = ["visits", *map(_short, names)]
+    made = show.table("any1 by active hours", *heads, right=heads)
     for bucket, (windows, each) in found.by_history.items():
         made.add_row(_bucket(bucket), f"{windows:,}", *(f"{each[name][0]:.3f}" for name in names))
     console.print(made)
@@ -158,6 +159,10 @@ def _estimate(estimate: Estimate | None) -> str:
     return "–" if estimate is None else "{:.3f} [{:.3f}, {:.3f}]".format(*estimate)
 
 
+def _short(name: str) -> str:
+    return name.replace("eb_hour_of", "eb")
+
+
 def _bucket(bucket: tuple[int, int]) -> str:
     low, high = bucket
     return f"{low}+" if high > 1_000_000 else f"{low}-{high - 1}"
@@ -170,7 +175,7 @@ def _plot(console: Console, found: Evaluation) -> None:
     figure = plots.canvas(plots.width(console), _HEIGHT, max(heights))
     xs = list(range(len(names)))
     figure.draw(figure.bar(xs, heights, marker=plots.marker("█", 34), width=0.6))
-    figure.ruler("x").ticks(xs, [name.replace("eb_hour_of", "eb") for name in names])
+    figure.ruler("x").ticks(xs, [*map(_short, names)])
     console.print(plots.drawn(figure), soft_wrap=True)
 
 

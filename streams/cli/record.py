@@ -103,7 +103,8 @@ def restore_audit(
     """Drop the tables in ClickHouse and fill them anew from the topics.
 
     For tables that were lost or damaged. Refused while a recorder runs, and where the tables hold records
-    that retention has taken from the topics. `run record` goes on from where this ends.
+    that retention has taken from the topics. `activity` stays, since its topic has only the last days of it.
+    `run record` goes on from where this ends.
     """
     settings, console = Settings(), show.console()
     house = warehouse.connect(settings)
@@ -112,7 +113,8 @@ def restore_audit(
     restore.refuse_loss()
     console.print(
         f"The databases {house.views} and {house.stored} of {house.address.host}:{house.address.port} are "
-        f"dropped and filled from {show.many(restore.offsets, 'offset')} on Kafka."
+        f"dropped, but for the hours in activity, and filled from {show.many(restore.offsets, 'offset')} on "
+        "Kafka."
     )
     if not yes:
         typer.confirm("Go on?", abort=True)

@@ -86,7 +86,7 @@ def _decisions(shown: Sequence[Campaign]) -> Table:
     row("    withheld when due", [sum(some.withheld_at_release.values()) for some in shown], "red")
     reasons([some.withheld_at_release for some in shown], "        ")
     row("times put off", [some.deferred for some in shown], last=True)
-    for tier in ("recipient", "prior", "unprofiled"):
+    for tier in ("recipient", "thin", "prior", "unprofiled"):
         made.add_row(f"hour by tier {tier}", *(tier_share(some, tier) for some in shown))
     return made
 

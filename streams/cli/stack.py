@@ -12,16 +12,22 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.embedded import ClickHouseServer, EmbeddedError, KafkaServer, SandboxServer, Server
+from models.sendtime.activity import TooFew
+from models.sendtime.model import ModelRefused
 from schemas.policy import PolicyError
 from schemas.settings import NoConfig, Settings
 from sinks.clickhouse.client import ClickHouseError
+from sinks.registry import RegistryError
 from sinks.vault import VaultError
 from streams import cluster, mail, warehouse
 from streams.dead_letters import NoLetter
 from streams.engine.kafka import KafkaUnavailable
 from streams.engine.sealed import NotReplayable
+from streams.event_file import BadEvents
 from streams.explain import UnknownRecipient
 from streams.mail import NoRelay, NoSandbox
+from streams.model_registry import NothingBefore
+from streams.model_trail import NothingLogged
 from streams.recording.landing import EverythingRefused
 from streams.replay import workers
 from streams.replay.session import TimeHasPassed
@@ -46,10 +52,16 @@ EXPECTED = (
     WouldLose,
     NotReplayable,
     UnknownRecipient,
+    NothingBefore,
+    NothingLogged,
     NothingRecorded,
+    ModelRefused,
+    RegistryError,
     NotTheRunning,
     TimeHasPassed,
     WorkerDied,
+    BadEvents,
+    TooFew,
 )
 
 

@@ -1,4 +1,4 @@
-"""Control: what operators changed (pause, clock, segments), read by every worker, of no group."""
+"""Control: what operators changed (pause, clock, segments, models), read by every worker, of no group."""
 
 import time
 from bisect import bisect_right
@@ -38,11 +38,27 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Deployed:
+    """A send-time model in a role since a version of control, with all it takes to load it.
+
+    `share` is that of recipients, of a canary. The artefact's three files are empty for the built-in one.
+    """
+
+    version: str
+    since: int
+    share: float
+    card: bytes = field(repr=False)
+    npz: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Control:
     """State of control as of one version, the next offset of `control.changes`.
 
     `paused` stops everything; a campaign or a lane can be paused by itself besides, and is resumed by itself.
     `segments` are all that were ever put in force, of which the last are; none: those of the policy files.
+    `champions` are all models that ever chose hours, of which the last does; none: the policy's built-in one.
     """
 
     version: int = 0
@@ -51,6 +67,9 @@ class Control:
     paused_campaigns: frozenset[str] = frozenset()
     paused_lanes: frozenset[str] = frozenset()
     segments: tuple[Applied, ...] = ()
+    champions: tuple[Deployed, ...] = ()
+    canary: Deployed | None = None
+    shadow: Deployed | None = None
 
     def after(self, offset: int, change: dict[str, Any]) -> "Control":
         """State after one more decoded ControlChange."""
@@ -63,6 +82,8 @@ class Control:
             if lane is not None:
                 return replace(self, version=version, paused_lanes=_switched(self.paused_lanes, lane, paused))
             return replace(self, version=version, paused=paused)
+        if "role" in value:
+            return self._with_model(version, **value)
         if "segments" in value:
             segments = tuple(Segment(**each) for each in value["segments"])
             if self.segments and _alike(segments, self.segments[-1].segments):
@@ -77,6 +98,18 @@ class Control:
             value["plan_id"],
         )
         return replace(self, version=version, clock=clock)
+
+    def _with_model(self, since: int, role: str, version: str, **artefact: Any) -> "Control":
+        """A model has one role at a time: it leaves the one that it had."""
+        canary = None if self.canary is not None and self.canary.version == version else self.canary
+        shadow = None if self.shadow is not None and self.shadow.version == version else self.shadow
+        after = replace(self, version=since, canary=canary, shadow=shadow)
+        model = Deployed(version, since, **artefact)
+        if role == "champion":
+            return replace(after, champions=(*self.champions, model))
+        if role == "canary":
+            return replace(after, canary=model)
+        return replace(after, shadow=model) if role == "shadow" else after
 
     def holds(self, campaign: str, lane: str) -> bool:
         """Whether messages of a campaign on a lane must not go now."""

@@ -1,13 +1,14 @@
 """Rows of the profile table as columns that people can read: names for numbers, windows for rings."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from confluent_kafka import Message
 
 from models.features import FEATURES, PLURALS
-from schemas.layouts import NoRow
+from schemas.layouts import NoRow, picked
 from schemas.profile import (
     DAYS,
     HOUR_MS,
@@ -35,22 +36,34 @@ _SUPPRESSED: Final = ["" if state == Suppression.NONE else state.name.lower() fo
 Columns = dict[str, list[Any]]
 
 
-def columns_of(
-    messages: Sequence[Message], names: SegmentNames
-) -> tuple[Columns, list[Message], list[Unrecorded]]:
-    """Columns of the last state of each recipient in a batch of the changelog.
+@dataclass(frozen=True)
+class States:
+    """Records of the changelog, n in its order, and the rows that they hold, of this program's layout.
 
-    Returns
-    -------
-    The columns, the record of each row, and the records that are no rows.
+    `of` says by number among `recipients` whose each is, int64 (n,); `deleted`, bool (n,), whether it takes
+    the recipient away: its row is empty.
+    """
+
+    messages: Sequence[Message]
+    recipients: Sequence[str]
+    of: np.ndarray
+    rows: np.ndarray
+    deleted: np.ndarray
+
+
+def states_of(messages: Sequence[Message]) -> tuple[States, list[Unrecorded]]:
+    """Read a batch of the changelog; also returns the records that are no rows.
 
     Raises
     ------
     NewerRow
         A newer program has written: this one would misread it.
     """
-    latest: dict[bytes, Message] = {}
-    bad = []
+    numbers: dict[bytes, int] = {}
+    kept: list[Message] = []
+    of: list[int] = []
+    values: list[bytes | None] = []
+    bad: list[Unrecorded] = []
     for message in messages:
         key, value = bytes_of(message.key()), bytes_of(message.value())
         try:
@@ -62,15 +75,24 @@ def columns_of(
             why = f"{error}; only DECIDE writes here"
             bad.append(Unrecorded(message, DeadLetterReason.MALFORMED, why))
         else:
-            latest[key] = message
-    kept = list(latest.values())
-    values = [bytes_of(message.value()) for message in kept]
+            kept.append(message)
+            of.append(numbers.setdefault(key, len(numbers)))
+            values.append(value)
     nothing = empty(1).tobytes()  # stands for a tombstone
     rows = LAYOUTS.read([nothing if value is None else value for value in values])
-    columns = _columns(rows, names)
-    columns["recipient_id"] = [key.decode(errors="replace") for key in latest]
-    columns["is_deleted"] = [int(value is None) for value in values]
-    return columns, kept, bad
+    deleted = np.array([value is None for value in values], np.bool_)
+    recipients = [key.decode(errors="replace") for key in numbers]
+    return States(kept, recipients, np.array(of, np.int64), rows, deleted), bad
+
+
+def columns_of(states: States, names: SegmentNames) -> tuple[Columns, list[Message]]:
+    """Columns of the last state of each recipient, and the record of each row."""
+    last = np.empty(len(states.recipients), np.int64)
+    last[states.of] = np.arange(len(states.of))  # of several the last stays
+    columns = _columns(picked(states.rows, last), names)
+    columns["recipient_id"] = [*states.recipients]
+    columns["is_deleted"] = states.deleted[last].astype(np.int64).tolist()
+    return columns, [states.messages[place] for place in last.tolist()]
 
 
 def _columns(rows: np.ndarray, names: SegmentNames) -> Columns:

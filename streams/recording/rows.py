@@ -14,7 +14,7 @@ from schemas.reasons import DeadLetterReason
 from sinks.clickhouse import shape
 from sinks.clickhouse.insert import Block
 from streams.reading import offset_of
-from streams.recording import profiles
+from streams.recording import activity, profiles
 from streams.recording.batch import Batch, Unrecorded
 from streams.recording.decoding import decode
 from streams.recording.names import SegmentNames
@@ -26,7 +26,7 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     topics.JOURNAL.name: ("cut",),
     topics.DELIVER_JOURNAL.name: ("cut",),
     topics.DEAD_LETTERS.name: ("dlq",),
-    topics.PROFILES.name: ("profile_snapshot",),
+    topics.PROFILES.name: ("profile_snapshot", "activity"),
 }
 _LETTER: Final = {  # column of dlq to field of the letter
     "origin_topic": "topic",
@@ -51,8 +51,8 @@ def rows_of(batch: Batch, names: SegmentNames) -> Rows:
     newer program has written profiles.
     """
     if batch.topic == topics.PROFILES.name:
-        columns, kept, bad = profiles.columns_of(batch.messages, names)
-        return _blocks(batch, "profile_snapshot", columns, kept, by_month=False), bad
+        states, bad = profiles.states_of(batch.messages)
+        return _profiles(batch, states, names), bad
     decoded, bad = _decoded(batch)
     return _MAKERS[batch.topic](batch, decoded), bad
 
@@ -121,10 +121,23 @@ def _shaped(form: shape.Shape, records: Sequence[Mapping[str, Any]]) -> Columns:
     return dict(zip(form.names, form.columns(records), strict=True))
 
 
+def _profiles(batch: Batch, states: profiles.States, names: SegmentNames) -> list[Block]:
+    latest = _blocks(batch, "profile_snapshot", *profiles.columns_of(states, names), time=None)
+    return latest + _blocks(batch, "activity", *activity.columns_of(states), time="hour", unit="s")
+
+
 def _blocks(
-    batch: Batch, table: str, columns: Columns, messages: Sequence[Message], by_month: bool = True
+    batch: Batch,
+    table: str,
+    columns: Columns,
+    messages: Sequence[Message],
+    time: str | None = "at",
+    unit: str = "ms",
 ) -> list[Block]:
-    """Blocks of one table, `messages` being each row's record: usually one, since a batch is of one time."""
+    """Blocks of one table, `messages` being each row's record: usually one, since a batch is of one time.
+
+    `time` is the column that the table's months go by, in `unit` where it holds numbers; None: it has none.
+    """
     if not messages:
         return []
     columns = columns | {
@@ -134,9 +147,9 @@ def _blocks(
         "written_at": [message.timestamp()[1] for message in messages],
     }
     whole = Block(table, tuple(columns), tuple(columns.values()), batch.origin)
-    if not by_month:
+    if time is None:
         return [whole]
-    months = np.array(columns["at"], "M8[ms]").astype("M8[M]").astype(np.int64)
+    months = np.array(columns[time], f"M8[{unit}]").astype("M8[M]").astype(np.int64)
     return [_of_month(whole, months == month, int(month)) for month in np.unique(months)]
 
 

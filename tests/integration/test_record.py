@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -270,6 +271,23 @@ def test_a_restore_gives_what_was_there_and_the_recorder_goes_on(
     after = support.contents(house)
     assert len(after["closure"]) == len(before["closure"]) + 1
     assert support.stored_twice(house) == 0
+
+
+def test_a_restore_keeps_hours_that_compaction_has_taken_from_their_topic(
+    landed: tuple[Stack, Warehouse], invoke: Callable[..., Result]
+) -> None:
+    client = landed[1].connect()
+    asked = f"FROM {landed[1].stored}.activity FINAL WHERE recipient_id = 'long ago'"
+    row = {"recipient_id": "long ago", "hour": support.AT // 1000, "topic": topics.PROFILES.name}
+    row |= {"partition": 0, "offset": 0, "written_at": time.time_ns() // 1_000_000}
+    client.insert(f"{landed[1].stored}.activity", tuple(row), [[value] for value in row.values()], {})
+    others = client.execute(f"SELECT count() FROM {landed[1].views}.activity")  # noqa: S608 - our view
+    assert others[0][0] > 100
+    assert invoke("restore-audit", "--yes").exit_code == 0
+    assert client.execute(f"SELECT count() {asked}") == [(1,)]
+    assert client.execute(f"SELECT count() FROM {landed[1].views}.activity") == others  # noqa: S608 - our view
+    client.execute(f"DELETE {asked.replace(' FINAL', '')}")
+    client.close()
 
 
 def test_a_restore_that_is_not_confirmed_changes_nothing(

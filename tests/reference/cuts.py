@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from models.sendtime.model import HourModel
+from models.sendtime.serving import Models
 from schemas.policy import Applied, Campaign, Policy
 from schemas.topics import SOURCES
 
@@ -41,7 +42,7 @@ class RefCut:
     history: bool
     records: list[RefRecord]
     segments: tuple[Applied, ...] = ()  # all that were ever put in force
-    model: HourModel | None = None  # the champion, if there is one
+    models: Models | None = None  # the send-time models, if any was ever promoted
 
 
 def _no_fates() -> dict[str, dict[str, int]]:
@@ -87,9 +88,9 @@ class Work:
     result: RefResult
 
     @cached_property
-    def model(self) -> HourModel:
-        """The send-time model in force."""
-        return self.cut.model or HourModel.built_in(self.policy.send_time)
+    def models(self) -> Models:
+        """The send-time models in force."""
+        return self.cut.models or Models(HourModel.built_in(self.policy.send_time))
 
     @property
     def segments_version(self) -> int:

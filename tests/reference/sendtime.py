@@ -69,7 +69,36 @@ def judge(
     )
 
 
+def terms(
+    model: HourModel, recipient: Recipient, zone: str, allowed: Sequence[Candidate], tier: str, chosen: int
+) -> dict[str, float]:
+    """How far each kind of term puts the chosen hour above the mean of the allowed."""
+    parts = [_parts(model, recipient, zone, each.hour, tier) for each in allowed]
+    above = {name: parts[chosen][name] - sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+    told = {name: round(value * QUANTA) / QUANTA for name, value in above.items()}
+    return {name: value for name, value in told.items() if value}
+
+
+def chance(
+    model: HourModel,
+    recipient: Recipient,
+    zone: str,
+    allowed: Sequence[Candidate],
+    tier: str,
+    of: Candidate,
+) -> float:
+    """With which probability that candidate would be drawn."""
+    judged = judge(model, recipient, zone, allowed, tier)
+    weights = [_weight(model, tier, max(judged.scores) - score) for score in judged.scores]
+    drawn = (1 - model.floor) * (weights[allowed.index(of)] / sum(weights))
+    return drawn + model.floor * (1 / len(weights))
+
+
 def _score(model: HourModel, recipient: Recipient, zone: str, hour: int, tier: str) -> int:
+    return round(sum(_parts(model, recipient, zone, hour, tier).values()) * QUANTA)
+
+
+def _parts(model: HourModel, recipient: Recipient, zone: str, hour: int, tier: str) -> dict[str, float]:
     prior, a = model.prior, recipient.active
     names = [name.decode() for name in prior.zones.tolist()]
     group = names.index(zone) + 1 if zone in names else 0
@@ -84,12 +113,15 @@ def _score(model: HourModel, recipient: Recipient, zone: str, hour: int, tier: s
     week_share = (week / 1024 + prior.kappa_week * (day_share * weekdays[weekday])) / (n + prior.kappa_week)
     row = TIERS.index(tier)
     of_day, of_week, of_trust, of_prior = (float(each) for each in model.weights[row])
-    score: float = of_day * math.log(24 * day_share)
-    score += (of_week + of_trust * (n / (n + 20))) * math.log(168 * week_share)
-    score += of_prior * math.log(168 * (weekdays[weekday] * hours[h]))
     last = max(recipient.last.values(), default=0)
     lag = min(max(hour - last // HOUR_MS, 0), SIX_WEEKS) if last else SIX_WEEKS
-    return round((score + float(model.lag[row, lag])) * QUANTA)
+    own = of_day * math.log(24 * day_share)
+    own += (of_week + of_trust * (n / (n + 20))) * math.log(168 * week_share)
+    return {
+        "own hours": own,
+        "everybody's hours": of_prior * math.log(168 * (weekdays[weekday] * hours[h])),
+        "time since the last activity": float(model.lag[row, lag]),
+    }
 
 
 def probability(model: HourModel, recipient: Recipient, now: int, tier: str, score: int) -> float:

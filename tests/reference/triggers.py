@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import xxhash
 
 from schemas import ids
 from schemas.policy import Campaign, Policy
-from schemas.profile import HOUR_MS, MINUTE_MS
+from schemas.profile import HOUR_MS, MINUTE_MS, WEIGHT_ONE
 from schemas.reasons import Reason
 from tests.reference import sendtime
 from tests.reference.clock import hour_of, is_quiet
@@ -36,6 +37,7 @@ class Answer:
     worth: float
     best: Candidate
     regret: float
+    told: dict[str, Any]  # of the model that chose
     outranked_by: str | None = None
 
 
@@ -89,6 +91,7 @@ def _settled(work: Work, recipient_id: str, recipient: Recipient, answer: Answer
         best_at=answer.best.due_at if plans and answer.regret else None,
         regret=answer.regret if plans else None,
         would_be_due_at=None if goes else choice.chosen.due_at,
+        **(answer.told if goes else {**dict.fromkeys(answer.told), "canary": False, "terms": {}}),
     )
 
 
@@ -114,7 +117,11 @@ def _answer(work: Work, recipient_id: str, recipient: Recipient, campaign: Campa
     zone = zone_of(work, recipient)
     if campaign.timing == "at_once":
         allowed = allowed[:1]
-    model, now = work.model, work.cut.now
+    models, now = work.models, work.cut.now
+    canary = (
+        models.canary is not None and _share(f"canary/{models.canary.version}", recipient_id) < models.share
+    )
+    model = models.canary if canary and models.canary is not None else models.champion
     own = sendtime.tier_of(model, recipient, may_profile(work, recipient))
     tier = sendtime.PRIOR if arm == "control" else own
     choice = sendtime.choose(model, recipient, zone, decision, allowed, tier, now)
@@ -122,6 +129,20 @@ def _answer(work: Work, recipient_id: str, recipient: Recipient, campaign: Campa
     best = sendtime.probability(model, recipient, now, tier, max(of_all.scores))
     of_own = sendtime.judge(model, recipient, zone, allowed, own)
     expected = sendtime.probability(model, recipient, now, own, max(of_own.scores))
+    terms = sendtime.terms(model, recipient, zone, allowed, tier, allowed.index(choice.chosen))
+    shadow: dict[str, Any] = dict.fromkeys(("shadow_model", "shadow_at", "shadow_score", "shadow_propensity"))
+    if models.shadow is not None:
+        there = sendtime.tier_of(models.shadow, recipient, may_profile(work, recipient))
+        there = sendtime.PRIOR if arm == "control" else there
+        would = sendtime.choose(models.shadow, recipient, zone, decision, allowed, there, now)
+        shadow = {
+            "shadow_model": models.shadow.version,
+            "shadow_at": would.chosen.due_at,
+            "shadow_score": would.score,
+            "shadow_propensity": sendtime.chance(
+                models.shadow, recipient, zone, allowed, there, choice.chosen
+            ),
+        }
     if not may_profile(work, recipient):
         choice = replace(choice, tier="unprofiled")
     drops = campaign.when_capped == "drop" and _capped(work, recipient, campaign, choice.chosen.due_at)
@@ -138,6 +159,16 @@ def _answer(work: Work, recipient_id: str, recipient: Recipient, campaign: Campa
         worth=campaign.priority * (campaign.value * expected),
         best=candidates[of_all.best],
         regret=best - max(choice.score, choice.runner_up_score or 0.0),
+        told={
+            "model": model.version,
+            "canary": canary,
+            "active_hours": sum(recipient.active) / WEIGHT_ONE,
+            "hours_left": len(allowed),
+            "first_at": allowed[0].due_at,
+            "likeliest_at": allowed[of_own.best].due_at,
+            "terms": terms,
+            **shadow,
+        },
     )
 
 

@@ -24,6 +24,7 @@ from streams.engine.partitioner import partition_of
 from streams.engine.store import SlabStore
 from tests.reference.cuts import RefCut, RefRecord
 from tests.reference.recompute import cut_order
+from tests.support import models
 
 PARTITIONS = 3
 PACKAGED = policy_files.load(Path(infra.__file__).parent / "policy")
@@ -139,6 +140,7 @@ class World:
     offsets: dict[str, int] = field(default_factory=lambda: {t.name: 0 for t in topics.SOURCES})
     timestamp: int = 1_000
     applied: tuple[Applied, ...] = ()
+    control: Control = field(default_factory=Control)  # of which only the models count
 
     def cut(
         self,
@@ -147,8 +149,9 @@ class World:
         paused: bool = False,
         history: bool = False,
         segments: tuple[Segment, ...] | None = None,
+        model: dict[str, Any] | None = None,
     ) -> Cut:
-        """The next cut, `gap` ms after the last, with these records, after `segments` were put in force."""
+        """The next cut, `gap` ms after the last, with new `segments`, and a role for a model."""
         self.before, self.now = (self.now if self.number else None), self.now + gap
         self.number += 1
         records: dict[str, list[Record]] = {topic.name: [] for topic in topics.SOURCES}
@@ -160,8 +163,10 @@ class World:
         before = self.now if self.before is None else self.before
         if segments is not None:
             self.applied += (Applied(self.number if self.applied else 0, segments),)
-        version = self.number if paused or self.applied else 0
-        control = Control(version, paused, segments=self.applied)
+        if model is not None:
+            self.control = self.control.after(self.number - 1, {"change": model})
+        version = self.number if paused or self.applied or self.control.version else 0
+        control = replace(self.control, version=version, paused=paused, segments=self.applied)
         taken = {topic: Batch.of(some) for topic, some in records.items()}
         return Cut(0, self.number, self.now, before, control, 0, None, history, taken, dict(self.offsets))
 
@@ -202,7 +207,7 @@ class Fast:
     """The columnar reading."""
 
     def __init__(self, policy: Policy = POLICY) -> None:
-        self.decider = Decider(policy, PARTITIONS)
+        self.decider = Decider(policy, PARTITIONS, lambda: [models.KEY.public_key()])
         self.control_version = 0
         self.store = SlabStore(ROW)
 
@@ -263,6 +268,7 @@ def for_reference(cut: Cut) -> RefCut:
         cut.history,
         cut_order(sources, start, {topic: 1 << 60 for topic in sources}),
         cut.control.segments,
+        models.by_hand(cut.control, POLICY.send_time),
     )
 
 
@@ -352,6 +358,14 @@ GAPS = st.one_of(
 )
 
 
+_MODELS = st.builds(
+    models.change,
+    st.sampled_from(models.SEEDS),
+    st.sampled_from(["champion", "canary", "shadow", "none"]),
+    st.sampled_from([0.1, 0.5, 1.0]),
+)
+
+
 @st.composite
 def stories(draw: st.DrawFn, most: int = 12) -> list[Cut]:
     """A few cuts of one partition, beginning with consent for most recipients."""
@@ -371,9 +385,9 @@ def stories(draw: st.DrawFn, most: int = 12) -> list[Cut]:
             )
         changes = draw(st.integers(0, 3)) == 0
         segments = draw(st.sampled_from(SEGMENTS if world.applied else SEGMENTS[:1])) if changes else None
-        cuts.append(
-            world.cut(draw(GAPS), burst, draw(st.integers(0, 6)) == 0, draw(st.integers(0, 3)) == 0, segments)
-        )
+        model = draw(_MODELS) if draw(st.integers(0, 3)) == 0 else None
+        paused, history = draw(st.integers(0, 6)) == 0, draw(st.integers(0, 3)) == 0
+        cuts.append(world.cut(draw(GAPS), burst, paused, history, segments, model))
     return cuts
 
 

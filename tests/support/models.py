@@ -1,12 +1,27 @@
-"""Send-time models that tests are made from."""
+"""Send-time models that tests are made from, and the key that they are signed by."""
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from models.sendtime import golden
 from models.sendtime.histories import OF_HOURS, lag_terms
-from models.sendtime.model import TIERS, HourModel
+from models.sendtime.model import SCHEMA, TIERS, HourModel
+from models.sendtime.serving import Models
 from models.sendtime.shares import Prior
+from schemas.policy import SendTime
+from sinks.registry.artefact import Artefact, pack
+from streams.engine.control import Control, Deployed
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+FACTS: dict[str, Any] = {"schema": SCHEMA, "trained_at": "2018-01-02T00:00:00+00:00"}
+SEEDS = range(1, 5)
 
 
+@cache
 def trained_like(seed: int) -> HourModel:
     """A model as training might give it, with two zones of their own and every factor in use."""
     chance = np.random.default_rng(seed)
@@ -21,3 +36,39 @@ def trained_like(seed: int) -> HourModel:
     lag = factors[:, OF_HOURS:] @ lag_terms().T
     calibration = chance.normal(0.3, 0.3, (len(TIERS), 4)) + [0, 0.7, 0.5, 0]
     return HourModel(f"like-{seed}", prior, factors[:, :OF_HOURS], lag, calibration, 5.0, 0.1, 0.02)
+
+
+@cache
+def artefact(seed: int) -> Artefact:
+    """Such a model, signed."""
+    return pack(golden.arrays_of(trained_like(seed)), FACTS | {"seed": seed}, KEY)
+
+
+def deployed(seed: int, since: int, share: float = 0.0) -> Deployed:
+    """Such a model in a role."""
+    made = artefact(seed)
+    return Deployed(made.version, since, share, made.card, made.npz, made.signature)
+
+
+def change(seed: int, role: str, share: float) -> dict[str, Any]:
+    """The change of control by which such a model gets a role, or gives it up."""
+    made = artefact(seed)
+    files = {"card": made.card, "npz": made.npz, "signature": made.signature}
+    return {"version": made.version, "role": role, "share": share if role == "canary" else 0.0, **files}
+
+
+def by_hand(control: Control, send_time: SendTime) -> Models | None:
+    """The models of a state of control, none of them damaged; None where no model ever had a role."""
+    if not control.champions and control.canary is None and control.shadow is None:
+        return None
+    known = {artefact(seed).version: trained_like(seed) for seed in SEEDS}
+
+    def model(of: Deployed) -> HourModel:
+        return replace(known[of.version], version=of.version)
+
+    return Models(
+        model(control.champions[-1]) if control.champions else HourModel.built_in(send_time),
+        None if control.canary is None else model(control.canary),
+        0.0 if control.canary is None else control.canary.share,
+        None if control.shadow is None else model(control.shadow),
+    )

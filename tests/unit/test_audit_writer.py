@@ -54,8 +54,15 @@ DECISIONS = st.fixed_dictionaries(
         **dict.fromkeys(("decision_id", "campaign", "reason", "purpose", "policy"), st.text()),
         "outcome": st.sampled_from(["scheduled", "withheld"]),
         **dict.fromkeys(("due_at", "expires_at", "runner_up_at", "best_at", "would_be_due_at"), MOMENT),
-        **dict.fromkeys(("score", "runner_up_score", "propensity", "worth", "regret"), NUMBER),
-        **dict.fromkeys(("tier", "outranked_by"), st.none() | st.text()),
+        **dict.fromkeys(("first_at", "likeliest_at", "shadow_at"), MOMENT),
+        **dict.fromkeys(("shadow_score", "shadow_propensity"), NUMBER),
+        **dict.fromkeys(
+            ("score", "runner_up_score", "propensity", "worth", "regret", "active_hours"), NUMBER
+        ),
+        **dict.fromkeys(("tier", "outranked_by", "model", "shadow_model"), st.none() | st.text()),
+        "canary": st.booleans(),
+        "hours_left": st.none() | INT,
+        "terms": st.dictionaries(st.text(), st.floats(allow_nan=False), max_size=3),
         "campaign_version": INT,
         "cause": CAUSE,
         "segments": st.lists(st.text(), max_size=9),

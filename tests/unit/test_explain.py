@@ -57,6 +57,15 @@ def decision(number: int = 1, **changes: Any) -> dict[str, Any]:
         "runner_up_at": EVENING + 5 * HOUR,
         "runner_up_score": 0.031,
         "propensity": 1.0,
+        "model": "st-0123456789ab",
+        "canary": False,
+        "active_hours": 17.25,
+        "hours_left": 13,
+        "first_at": EVENING + HOUR,
+        "likeliest_at": EVENING + 2 * HOUR,
+        "terms": {"everybody's hours": 0.25, "own hours": 1.5},
+        "shadow_model": None,
+        "shadow_at": None,
         "policy": "abc",
     }
     return record("Decision", body | changes)
@@ -166,6 +175,8 @@ def test_the_chain_of_a_decision_is_told_from_trigger_to_hour() -> None:
         "hour 2017-02-03 19:12 UTC, by the recipient's own active hours: score 0.0421, propensity 1" in text
     )
     assert "best other 2017-02-03 22:12 UTC with 0.031" in text
+    assert "model st-0123456789ab, 17.25 active hours known, 13 hours left" in text
+    assert "left; own hours +1.50, everybody's hours +0.25" in text
     assert "then 2017-02-03 17:12 UTC pending since then, due 2017-02-03 19:12 UTC" in text
 
 

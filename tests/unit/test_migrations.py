@@ -90,7 +90,7 @@ def test_a_snapshot_has_every_counting_feature() -> None:
     assert counting <= _columns("TABLE", "profile_snapshot").keys()
 
 
-@pytest.mark.parametrize("table", [*_AUDIT, "cut", "dlq", "profile_snapshot"])
+@pytest.mark.parametrize("table", [*_AUDIT, "cut", "dlq", "profile_snapshot", "activity"])
 def test_no_clock_of_the_recorder_decides_where_a_row_stands_or_goes(table: str) -> None:
     tail = _definition("TABLE", table).split("\n)\n")[1].split("COMMENT")[0]
     assert "ingested_at" not in tail

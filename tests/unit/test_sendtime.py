@@ -7,7 +7,7 @@ import pytest
 
 from models.hours import CANDIDATES
 from models.sendtime.histories import LAGS, UNSEEN, Histories
-from models.sendtime.model import TIERS, Chosen, HourModel, ModelRefused
+from models.sendtime.model import TIERS, Chosen, HourModel, ModelRefused, Question
 from schemas.profile import WEEK_HOURS, WEIGHT_ONE
 from tests.support.cuts import PACKAGED
 from tests.support.models import trained_like
@@ -34,14 +34,16 @@ def choose(
     n = len(known)
     hours = np.broadcast_to(MIDNIGHT + np.arange(CANDIDATES), (n, CANDIDATES)).copy()
     return model.choose(
-        known,
-        np.ones(n, np.bool_),
-        np.zeros(n, np.bool_) if drawn is None else drawn,
-        np.full(n, MIDNIGHT - 1),
-        hours,
-        hours,
-        np.ones((n, CANDIDATES), np.bool_) if allowed is None else allowed,
-        np.full(n, 0.5) if draw is None else draw,
+        Question(
+            known,
+            np.ones(n, np.bool_),
+            np.zeros(n, np.bool_) if drawn is None else drawn,
+            np.full(n, MIDNIGHT - 1),
+            hours,
+            hours,
+            np.ones((n, CANDIDATES), np.bool_) if allowed is None else allowed,
+            np.full(n, 0.5) if draw is None else draw,
+        )
     )
 
 

@@ -1,0 +1,214 @@
+"""`opportune model train | list | card | promote | rollback | retire`."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from schemas.settings import Settings
+from sinks.registry.folder import Registry
+from streams import activity_trail, cluster, event_file, model_registry, model_training, serving, warehouse
+from streams import control as changing
+from streams.cli import show
+from streams.cli.control import Why, who
+from streams.cli.model import At, DefaultZone, Recipient, SlotsOption, Zone, app, slots_of, steps
+from streams.event_file import Columns
+from streams.model_registry import Known
+from streams.model_training import Source
+
+_STEPS: Final = 14
+_EFFECT: Final = (
+    "Each partition makes a cut for it; from that cut on decisions name it (`opportune control log`, and the "
+    "columns model and control_version of decision)."
+)
+Version = Annotated[str, typer.Argument(help="Version id, or its beginning.")]
+
+
+class Stage(StrEnum):
+    """Role that a version is promoted to."""
+
+    SHADOW = "shadow"
+    CANARY = "canary"
+    CHAMPION = "champion"
+
+
+def train(
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV (also .gz) or Parquet, one event a row. Default: the table activity in ClickHouse.",
+            show_default=False,
+        ),
+    ] = None,
+    recipient: Recipient = "recipient",
+    at: At = "at",
+    zone: Zone = None,
+    default_zone: DefaultZone = "UTC",
+    days: Annotated[int, typer.Option(min=1, help="Of ClickHouse's table: the latest so many days.")] = 365,
+    slots: SlotsOption = 24,
+) -> None:
+    """Train a model, evaluate it, sign it, and keep it in the registry as a candidate.
+
+    It is evaluated first, trained on all but the latest quarter, and the card says with what result; then it
+    is trained on everything. Workers know nothing of it before `opportune model promote`.
+    """
+    settings, count = Settings(), slots_of(slots)
+    key = model_registry.signing_key(settings)
+    with steps("training", _STEPS) as report:
+        report("events")
+        if events is not None:
+            activity, number = event_file.read(events, Columns(recipient, at, zone, default_zone))
+            source = Source(events.name, number)
+        else:
+            until = round(datetime.now(UTC).timestamp() * 1000)
+            activity = activity_trail.activity_of(warehouse.connect(settings), until, days, default_zone)
+            source = Source("clickhouse", None)
+        artefact, found = model_training.train(activity, count, source, datetime.now(UTC), key, report)
+    registry = Registry(serving.registry_folder(settings))
+    version = registry.put(artefact)
+    any1, nothing = found.models["activity"]["any1"], found.models["global_hour"]["any1"]
+    console = show.console()
+    console.print(
+        f"{version} is a candidate, in {serving.registry_folder(settings)}", markup=False, soft_wrap=True
+    )
+    console.print(
+        f"any1 {any1[0]:.3f} [{any1[1]:.3f}, {any1[2]:.3f}], best hour for everybody {nothing[0]:.3f}. "
+        f"Look closer: opportune model card {version}. Try it: opportune model promote {version} --to shadow"
+    )
+
+
+def list_versions() -> None:
+    """List every version: its state, since which control version, how it did, what it was trained on."""
+    settings = Settings()
+    control = changing.current(cluster.connect(settings))
+    found = model_registry.known(control, Registry(serving.registry_folder(settings)))
+    if not found:
+        typer.echo("No model was trained here: the built-in one serves. Begin with `opportune model train`.")
+        return
+    right = ("since", "share", "any1")
+    table = show.table("version", "state", *right, "trained", "on", right=right)
+    for each in found:
+        table.add_row(*_row(each))
+    show.console().print(table)
+
+
+def _row(each: Known) -> list[str]:
+    since = "–" if each.since is None else str(each.since)
+    share = f"{each.share:.0%}" if each.share else "–"
+    if each.facts is None:
+        return [each.version, each.state, since, share, "–", "–", "not in this registry"]
+    evaluated = each.facts.get("evaluation", {}).get("models", {}).get("activity", {}).get("any1", ["–"])
+    any1 = f"{evaluated[0]:.3f}" if isinstance(evaluated[0], float) else "–"
+    trained = show.moment(datetime.fromisoformat(each.facts["trained_at"]))
+    return [each.version, each.state, since, share, any1, trained, str(each.facts.get("source", "–"))]
+
+
+def card(
+    version: Version,
+    json: Annotated[bool, typer.Option("--json", help="For machines: the card as it was signed.")] = False,
+) -> None:
+    """Show a version's card, as Markdown: what it is, what it was trained on, how it did."""
+    settings = Settings()
+    artefact = Registry(serving.registry_folder(settings)).get(version)
+    if json:
+        typer.echo(artefact.card.decode())
+        return
+    typer.echo(markdown(artefact.version, artefact.facts))
+
+
+def markdown(version: str, facts: dict[str, Any]) -> str:
+    """Return a card for people."""
+    lines = [f"# Model card: {version}", ""]
+    for name in ("trained_at", "source", "events", "active_hours", "first_hour", "last_hour", "slots"):
+        lines.append(f"- {name.replace('_', ' ')}: {facts.get(name)}")
+    lines.append(f"- signed by key {facts['key']}, arrays sha256 {facts['sha256']}, schema {facts['schema']}")
+    factors = facts.get("training", {}).get("factors", {})
+    if factors:
+        lines += [
+            "",
+            "## What it weighs",
+            "",
+            f"| term | {' | '.join(factors)} |",
+            "|---|" + "---|" * len(factors),
+        ]
+        for term in next(iter(factors.values())):
+            lines.append(f"| {term} | {' | '.join(f'{each[term]:.3f}' for each in factors.values())} |")
+    evaluated = facts.get("evaluation", {})
+    if evaluated:
+        head = ("any1", "hit1", "hit3", "nll")
+        lines += [
+            "",
+            f"## How it did on {evaluated['windows']:,} visits of {evaluated['recipients']:,} recipients",
+            "",
+            f"| model | {' | '.join(head)} |",
+            "|---|" + "---|" * len(head),
+        ]
+        for name, each in evaluated["models"].items():
+            cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*each[m]) if m in each else "–" for m in head]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        ratio = evaluated["calibration"]["ratio"]
+        lines += ["", f"Calibration {ratio[0]:.3f} [{ratio[1]:.3f}, {ratio[2]:.3f}]."]
+    lines += [
+        "",
+        "It learns when people are active, not when they read mail, and knows nothing of the message. "
+        "Limits, fairness and privacy: docs/model-card.md.",
+    ]
+    return "\n".join(lines)
+
+
+def promote(
+    version: Version,
+    why: Why,
+    to: Annotated[Stage, typer.Option(help="What it becomes.")],
+    share: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Of a canary: the share of recipients it chooses for.")
+    ] = 0.05,
+) -> None:
+    """Give a version its role while workers run: shadow, then canary, then champion.
+
+    A shadow is asked about every send and written down; nothing goes by it. A canary chooses for a share of
+    recipients, always the same ones, and `opportune model guard` takes it back if it goes wrong. The champion
+    chooses for the rest. `built-in` is the policy's own. The version is checked here as workers check it; one
+    that they refuse all the same leaves the former champion in force, with an error in their logs.
+    """
+    settings = Settings()
+    client = cluster.connect(settings)
+    made = model_registry.promotion(settings, version, to.value, share if to is Stage.CANARY else 0.0)
+    number = changing.set_model(client, made, who(), why)
+    of = f" for {share:.1%} of recipients" if to is Stage.CANARY else ""
+    _say(f"{made.version} is {to.value}{of} from control version {number} on. {_EFFECT}")
+
+
+def rollback(why: Why) -> None:
+    """Make the former champion champion again; without one, the built-in model. Needs no registry."""
+    client = cluster.connect(Settings())
+    made = model_registry.former(changing.current(client))
+    number = changing.set_model(client, made, who(), why)
+    _say(f"{made.version} is champion again from control version {number} on. {_EFFECT}")
+
+
+def retire(version: Version, why: Why) -> None:
+    """End a canary or a shadow."""
+    client = cluster.connect(Settings())
+    ended = model_registry.in_role(changing.current(client), version)
+    number = changing.set_model(client, changing.ModelChange(ended, "none"), who(), why)
+    _say(f"{ended} has no role from control version {number} on. {_EFFECT}")
+
+
+def _say(text: str) -> None:
+    show.console().print(text, markup=False, soft_wrap=True)
+
+
+def register(_: typer.Typer) -> None:
+    """Add these commands to `opportune model`."""
+    for name, command in (
+        ("train", train),
+        ("list", list_versions),
+        ("card", card),
+        ("promote", promote),
+        ("rollback", rollback),
+        ("retire", retire),
+    ):
+        app.command(name)(command)

@@ -1,0 +1,213 @@
+"""`opportune model ope | drift | guard`: what the audit trail tells of send-time models."""
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import numpy as np
+import typer
+
+from models.off_policy import Estimate
+from models.sendtime.drift import stability, surprise
+from schemas.profile import DAY_MS, HOUR_MS
+from schemas.settings import Settings
+from schemas.units import Milliseconds
+from streams import activity_trail, cluster, model_guard, model_trail, serving, warehouse, worker
+from streams import control as changing
+from streams.cli import show
+from streams.cli.model import app
+from streams.control import ModelChange
+from streams.model_guard import Judged
+from streams.model_trail import NothingLogged, Sends, Valued
+
+_MOVED: Final = 0.2  # of the stability index: the usual mark
+_GUARD: Final = "model guard"
+
+Days = Annotated[int, typer.Option(min=1, help="The latest so many days of the deployment's clock.")]
+Hours = Annotated[
+    int,
+    typer.Option(min=1, max=168, help="A send is rewarded if the recipient is active within so many hours."),
+]
+Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+def ope(days: Days = 30, hours: Hours = 3, json: Json = False) -> None:
+    """Value policies that were not in force, on the sends whose hours a model drew: off-policy evaluation.
+
+    Each send counts by how much more or less likely the other policy would have taken its hour (SNIPS;
+    intervals over recipients). `gain` is against the policy that chose. Sends that their lane held up beyond
+    the chosen hour, the control arm, and campaigns that send at once are left out. A value that rests on too
+    few recipients is marked: no interval heals that.
+    """
+    until = _now()
+    found = model_trail.sends(
+        warehouse.connect(Settings()), until - days * DAY_MS, until - hours * HOUR_MS, hours
+    )
+    policies = model_trail.valued(found)
+    if json:
+        typer.echo(
+            show.as_json({"sends": len(found), "policies": [_for_machines(each) for each in policies]})
+        )
+        return
+    console = show.console()
+    people = show.many(len(np.unique(found["unit"])), "recipient")
+    console.print(
+        f"{show.many(len(found), 'send')} of {people}; rewarded: active within {show.many(hours, 'hour')}.",
+        soft_wrap=True,
+    )
+    right = ("sends", "value", "gain", "effective sends", "mean weight")
+    table = show.table("policy", *right, "", right=right)
+    for each in policies:
+        snips, weight = each.value.snips, each.value.mean_weight
+        mark = "" if snips.reliable else "rests on too little"
+        effective = f"{each.value.ess:,.0f}"
+        table.add_row(
+            each.policy,
+            f"{each.rows:,}",
+            _interval(snips),
+            _interval(each.gain),
+            effective,
+            f"{weight.value:.2f}",
+            mark,
+        )
+    console.print(table)
+
+
+def _for_machines(each: Valued) -> dict[str, Any]:
+    def plain(estimate: Estimate) -> dict[str, Any]:
+        return {name: _finite(value) for name, value in vars(estimate).items()}
+
+    value = each.value
+    return {
+        "policy": each.policy,
+        "sends": each.rows,
+        "ips": plain(value.ips),
+        "snips": plain(value.snips),
+        "mean_weight": plain(value.mean_weight),
+        "effective_sends": value.ess,
+        "gain": plain(each.gain),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has neither infinity nor nan."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _interval(estimate: Estimate) -> str:
+    if not np.isfinite([estimate.value, estimate.low, estimate.high]).all():
+        return f"{estimate.value:.4f}" if np.isfinite(estimate.value) else "–"
+    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+
+
+def drift(days: Days = 14, json: Json = False) -> None:
+    """Tell whether the champion still fits: its surprise beside simple rules', and how its choices moved.
+
+    Retrain where it is more surprised than the profile alone for two weeks, or where hours have moved and
+    nothing else explains it.
+    """
+    settings, until = Settings(), _now()
+    house = warehouse.connect(settings)
+    control = changing.current(cluster.connect(settings))
+    policy = worker.load_policy(settings)
+    models = serving.Serving(policy.send_time, lambda: serving.trusted_keys(settings)).models(control)
+    activity = activity_trail.activity_of(house, until, 365, policy.contact.default_zone)
+    last, first = until // HOUR_MS, until // HOUR_MS - days * 24
+    found = surprise(models.champion, activity, first, last)
+    moved, sends = _moved(
+        model_trail.sends(house, until - 2 * days * DAY_MS, until, 1), until - days * DAY_MS
+    )
+    if json:
+        told = {name: _finite(value) for name, value in vars(found).items()}
+        told |= {"model": models.champion.version, "stability": moved, "sends": sends}
+        typer.echo(show.as_json(told))
+        return
+    console = show.console()
+    visits = show.many(found.windows, "visit")
+    console.print(
+        f"{models.champion.version}, {visits} of the last {show.many(days, 'day')} followed by one in a day.",
+        soft_wrap=True,
+    )
+    table = show.table("surprise, nats", "value", right=("value",))
+    for name, value in (
+        ("the model", found.model),
+        ("own hours alone", found.profile),
+        ("everybody's", found.everybody),
+    ):
+        table.add_row(name, f"{value:.3f}")
+    console.print(table)
+    tiers = ", ".join(f"{name} {share:.0%}" for name, share in found.tiers.items())
+    console.print(f"Recipients by what is known: {tiers}.")
+    word = "moved" if moved > _MOVED else "stable"
+    console.print(
+        f"Chosen hours of day beside those of the {show.many(days, 'day')} before: {moved:.3f}, {word}."
+    )
+    if found.model > found.profile:
+        console.print("The model is more surprised than own hours alone: train a new one.", style="bold")
+
+
+def _moved(sends: Sends, since: int) -> tuple[float, int]:
+    """The index of what was chosen since (UTC ms) and what was before, and how many sends it is of."""
+    after = sends["at"] * 1000 >= since
+    counts = [np.bincount(sends["slot"][which].astype(np.int64), minlength=24) for which in (~after, after)]
+    return stability(*counts), len(sends)
+
+
+def guard(
+    every: Annotated[
+        str | None,
+        typer.Option(
+            help='Go on, and look again so often, as "10 min". Default: look once.', show_default=False
+        ),
+    ] = None,
+    days: Days = 7,
+) -> None:
+    """Take a canary back whose probabilities go wrong, as its own doing, with the figures in control's log.
+
+    Judges sends whose hour has passed. A canary is taken back where it is surely a quarter off, and farther
+    off than the champion. Exit code 3 where it was.
+    """
+    settings, pause = Settings(), None if every is None else int(Milliseconds.parse(every)) / 1000
+    house, client = warehouse.connect(settings), cluster.connect(settings)
+    while True:
+        canary = changing.current(client).canary
+        if canary is not None:
+            told, why = _judged(house, canary.version, days)
+            typer.echo(told)
+            if why:
+                number = changing.set_model(client, ModelChange(canary.version, "none"), _GUARD, why)
+                typer.echo(
+                    f"{canary.version} was taken back from control version {number} on: {why}", err=True
+                )
+                raise typer.Exit(3)
+        elif pause is None:
+            typer.echo("No canary: nothing to guard.")
+        if pause is None:
+            return
+        time.sleep(pause)
+
+
+def _judged(house: warehouse.Warehouse, version: str, days: int) -> tuple[str, str]:
+    """What a canary's sends tell, and why it is to be taken back, empty if it is not."""
+    until = _now()
+    try:
+        found = model_trail.sends(house, until - days * DAY_MS, until - 2 * HOUR_MS, 1)
+    except NothingLogged:
+        return f"{version}: no send yet", ""
+    canary = Judged.of(found.picked(found["canary"] & (found["model"] == version)))
+    champion = Judged.of(found.picked(~found["canary"]))
+    ratio = "too few to judge" if canary.ratio is None else f"told {canary.ratio:.2f} times what happened"
+    return f"{version}: {show.many(canary.sends, 'send')}, {ratio}", model_guard.breach(canary, champion)
+
+
+def _now() -> int:
+    """The deployment's time, UTC ms; the wall clock's where only a plan tells."""
+    wall = round(datetime.now(UTC).timestamp() * 1000)
+    now = changing.current(cluster.connect(Settings())).clock.now(wall)
+    return wall if now is None else now
+
+
+def register(_: typer.Typer) -> None:
+    """Add these commands to `opportune model`."""
+    for name, command in (("ope", ope), ("drift", drift), ("guard", guard)):
+        app.command(name)(command)

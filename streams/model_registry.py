@@ -1,0 +1,110 @@
+"""Trained models and their roles: what stands in the registry, and what control has put in force."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from schemas.settings import Settings
+from sinks.registry import VersionUnknown, keys
+from sinks.registry.artefact import Artefact
+from sinks.registry.folder import Registry
+from streams import serving
+from streams.control import ModelChange, Role
+from streams.engine.control import Control, Deployed
+from streams.serving import BUILT_IN
+
+State = Literal["candidate", "shadow", "canary", "champion", "retired"]
+
+
+_CANDIDATE: Final[tuple[State, None]] = ("candidate", None)
+
+
+class NothingBefore(LookupError):
+    """There is no champion to go back from."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A version that is in the registry, in control, or both; `since` is the control version of its role."""
+
+    version: str
+    state: State
+    since: int | None
+    share: float
+    facts: dict[str, Any] | None
+
+
+def known(control: Control, registry: Registry) -> list[Known]:
+    """Every version: those of the registry, oldest first, then those that only control knows."""
+    roles = _roles(control)
+    stored = {version: registry.get(version).facts for version in registry.versions()}
+    found = []
+    for version in dict.fromkeys((*stored, *roles)):
+        state, deployed = roles.get(version, _CANDIDATE)
+        since = None if deployed is None else deployed.since
+        share = 0.0 if deployed is None else deployed.share
+        found.append(Known(version, state, since, share, stored.get(version)))
+    return found
+
+
+def _roles(control: Control) -> dict[str, tuple[State, Deployed]]:
+    roles: dict[str, tuple[State, Deployed]] = {each.version: ("retired", each) for each in control.champions}
+    if control.shadow is not None:
+        roles[control.shadow.version] = ("shadow", control.shadow)
+    if control.canary is not None:
+        roles[control.canary.version] = ("canary", control.canary)
+    if control.champions:
+        roles[control.champions[-1].version] = ("champion", control.champions[-1])
+    return roles
+
+
+def promotion(settings: Settings, version: str, role: Role, share: float) -> ModelChange:
+    """The change that gives a version of the registry a role, checked as the workers will check it.
+
+    Raises `RegistryError` or `ModelRefused`.
+    """
+    if version == BUILT_IN:
+        return ModelChange(BUILT_IN, role, share)
+    artefact = Registry(serving.registry_folder(settings)).get(version)
+    serving.load(artefact, serving.trusted_keys(settings))
+    return change_of(artefact, role, share)
+
+
+def change_of(artefact: Artefact, role: Role, share: float) -> ModelChange:
+    """The change that gives an artefact a role."""
+    return ModelChange(artefact.version, role, share, artefact.card, artefact.npz, artefact.signature)
+
+
+def former(control: Control) -> ModelChange:
+    """The change that makes the champion before the present one champion again, or the built-in.
+
+    Needs no registry: control has the artefact. Raises `NothingBefore`.
+    """
+    if not control.champions or control.champions[-1].version == BUILT_IN:
+        raise NothingBefore("no trained model is champion: there is nothing to go back from")
+    present = control.champions[-1].version
+    before = [each for each in control.champions if each.version != present]
+    if not before:
+        return ModelChange(BUILT_IN, "champion")
+    last = before[-1]
+    return ModelChange(last.version, "champion", 0.0, last.card, last.npz, last.signature)
+
+
+def in_role(control: Control, beginning: str) -> str:
+    """The version that is canary or shadow and begins so. Raises `VersionUnknown`."""
+    roles = [each.version for each in (control.canary, control.shadow) if each is not None]
+    found = [version for version in roles if version.startswith(beginning)]
+    if len(found) != 1:
+        raise VersionUnknown(
+            f"{beginning} is neither canary nor shadow; those are: {', '.join(roles) or 'none'}"
+        )
+    return found[0]
+
+
+def signing_key(settings: Settings) -> Ed25519PrivateKey:
+    """The key that models are signed by; made where none is set or there. Raises `KeyRefused`."""
+    place = serving.signing_key(settings)
+    if settings.model_key is None and not place.exists():
+        keys.make_pair(place)
+    return keys.load_private(place)

@@ -1,0 +1,130 @@
+"""What the audit trail tells of send-time models: rewards of their choices, calibration, drift."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from models import off_policy
+from models.off_policy import Estimate, Log, Target, Valuation
+from sinks.clickhouse.client import ClickHouse
+from sinks.clickhouse.query import READ_ONLY
+from streams.warehouse import Warehouse
+
+_PARTS: Final = 8  # of recipients, so that a long trail fits into a small ClickHouse's memory
+# A send that its lane held up went in another hour than the model chose: it tells nothing of the choice.
+_SQL: Final = """
+SELECT cityHash64(d.recipient_id) AS unit, d.model, d.canary, d.propensity, d.hours_left,
+    d.due_at = d.first_at AS first, d.due_at = d.likeliest_at AS likeliest,
+    ifNull(d.shadow_model, ''), ifNull(d.shadow_propensity, 0), d.score,
+    toUnixTimestamp(toStartOfHour(assumeNotNull(d.due_at))) AS went,
+    arrayExists(h -> h >= went AND h < went + 3600 * %(hours)s, a.hours) AS rewarded,
+    has(a.hours, went) AS active, toHour(assumeNotNull(d.due_at)) AS slot, d.tier, toUnixTimestamp(d.at)
+FROM (
+    SELECT * FROM decision
+    WHERE outcome = 'scheduled' AND model IS NOT NULL AND regret IS NOT NULL AND arm = 'model'
+        AND at >= toDateTime64(%(since)s, 3, 'UTC') AND due_at < toDateTime64(%(until)s, 3, 'UTC')
+        AND cityHash64(recipient_id) %% %(parts)s = %(part)s
+) AS d
+INNER JOIN (
+    SELECT decision_id, min(at) AS released FROM release WHERE outcome = 'released'
+        AND at >= toDateTime64(%(since)s, 3, 'UTC') AND cityHash64(recipient_id) %% %(parts)s = %(part)s
+    GROUP BY decision_id
+) AS r ON r.decision_id = d.decision_id
+LEFT JOIN (
+    SELECT recipient_id, groupArray(toUnixTimestamp(hour)) AS hours FROM activity
+    WHERE hour >= toDateTime(%(since)s, 'UTC') AND cityHash64(recipient_id) %% %(parts)s = %(part)s
+    GROUP BY recipient_id
+) AS a ON a.recipient_id = d.recipient_id
+WHERE toStartOfHour(r.released) = toStartOfHour(assumeNotNull(d.due_at))
+"""
+_NAMES: Final = (
+    *("unit", "model", "canary", "propensity", "hours_left", "first", "likeliest", "shadow_model"),
+    *("shadow_propensity", "score", "went", "rewarded", "active", "slot", "tier", "at"),
+)
+
+
+class NothingLogged(LookupError):
+    """The audit trail has no send of that time whose hour a model chose; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Sends:
+    """n sends whose hour a model drew and in which they went, by column (n,), and what came of them.
+
+    `rewarded` is whether the recipient was active within the hours asked for, `active` in the chosen one.
+    """
+
+    columns: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        """Return the number of sends."""
+        return len(self.columns["unit"])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """One of the columns."""
+        return self.columns[name]
+
+    def picked(self, which: np.ndarray) -> "Sends":
+        """Some of them, by number or mask."""
+        return Sends({name: values[which] for name, values in self.columns.items()})
+
+
+def sends(house: Warehouse, since: int, until: int, hours: int) -> Sends:
+    """Sends decided from `since` on and due before `until` (UTC ms), with rewards within so many hours.
+
+    Raises
+    ------
+    NothingLogged
+        There are none.
+    ClickHouseError
+        It did not answer, or its tables are not up to date.
+    """
+    span = {"since": since / 1000, "until": until / 1000, "hours": hours, "parts": _PARTS}
+    parts: list[Sequence[Sequence[Any]]] = []
+    with closing(ClickHouse(house.address, READ_ONLY, house.views)) as client:
+        for part in range(_PARTS):
+            parts.append(client.columns(_SQL, span | {"part": part}))
+    found = [part for part in parts if part]
+    if not found:
+        raise NothingLogged(
+            "no send of that time had its hour chosen by a model: ask for more --days, or wait for the "
+            "recorder"
+        )
+    columns = [np.concatenate([np.array(part[i]) for part in found]) for i in range(len(_NAMES))]
+    made = dict(zip(_NAMES, columns, strict=True))
+    made["unit"] = np.unique(made["unit"], return_inverse=True)[1]
+    return Sends(made)
+
+
+@dataclass(frozen=True)
+class Valued:
+    """A policy's value on the log, and what it is above that of the policy that chose; `rows` counted."""
+
+    policy: str
+    rows: int
+    value: Valuation
+    gain: Estimate
+
+
+def valued(found: Sends) -> list[Valued]:
+    """Value the policies that the log can tell of: what chose, chance, at once, the best hour, the shadow."""
+    n = len(found)
+    policies = {
+        "logged": (np.ones(n, np.bool_), found["propensity"]),
+        "uniform": (np.ones(n, np.bool_), 1 / found["hours_left"]),
+        "send_now": (np.ones(n, np.bool_), found["first"].astype(np.float64)),
+        "likeliest": (np.ones(n, np.bool_), found["likeliest"].astype(np.float64)),
+    }
+    for name in sorted({*found["shadow_model"].tolist()} - {""}):
+        policies[f"shadow {name}"] = (found["shadow_model"] == name, found["shadow_propensity"])
+    made = []
+    for name, (which, chance) in policies.items():
+        some = found.picked(which)
+        log = Log(some["rewarded"].astype(np.float64), some["propensity"], some["unit"])
+        target, logged = Target(chance[which]), Target(some["propensity"])
+        gain = off_policy.difference(log, target, logged).snips
+        made.append(Valued(name, len(some), off_policy.value(log, target), gain))
+    return made

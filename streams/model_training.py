@@ -1,0 +1,78 @@
+"""Training a send-time model into a signed artefact with its card."""
+
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from models.sendtime import evaluation, golden, training
+from models.sendtime.activity import Activity
+from models.sendtime.evaluation import CHAMPION, Evaluation
+from models.sendtime.model import SCHEMA
+from models.sendtime.training import Report
+from schemas.profile import HOUR_MS
+from sinks.registry.artefact import Artefact, pack
+
+_HALF_LIFE_DAYS: Final = 90  # of the profile's weights
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a model was trained on: its name, and how many events it has; None where they were not counted."""
+
+    name: str
+    events: int | None
+
+
+def train(
+    activity: Activity, slots: int, source: Source, at: datetime, key: Ed25519PrivateKey, report: Report
+) -> tuple[Artefact, Evaluation]:
+    """Evaluate on the latest quarter, then train on everything; `at` is when, for the card.
+
+    Raises `training.TooFew` or `ArtefactRefused`.
+    """
+    found = evaluation.evaluate(activity, slots, report)
+    until = int(activity.hour.max()) + 1
+    trained = training.train(activity, slots, until, report)
+    facts: dict[str, Any] = {
+        "schema": SCHEMA,
+        "trained_at": at.astimezone(UTC).isoformat(timespec="seconds"),
+        "source": source.name,
+        "events": source.events,
+        "active_hours": len(activity),
+        "first_hour": _iso(int(activity.hour.min())),
+        "last_hour": _iso(until - 1),
+        "slots": slots,
+        "half_life_days": _HALF_LIFE_DAYS,
+        "thin": trained.model.thin,
+        "temperature": trained.model.temperature,
+        "floor": trained.model.floor,
+        "zones": [name.decode() for name in trained.model.prior.zones.tolist()],
+        "training": trained.facts,
+        "evaluation": card_of(found),
+        "with": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "sklearn": version("scikit-learn"),
+        },
+    }
+    return pack(golden.arrays_of(trained.model), facts, key), found
+
+
+def card_of(found: Evaluation) -> dict[str, Any]:
+    """What a card keeps of an evaluation: each estimate as value, low and high end."""
+    return {
+        "windows": found.windows,
+        "recipients": found.recipients,
+        "champion": CHAMPION,
+        "models": {name: dict(each) for name, each in found.models.items()},
+        "calibration": {"ratio": list(found.calibration.ratio), "ece": found.calibration.ece},
+    }
+
+
+def _iso(hour: int) -> str:
+    return datetime.fromtimestamp(hour * HOUR_MS / 1000, UTC).isoformat(timespec="seconds")
