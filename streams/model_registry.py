@@ -35,10 +35,18 @@ class Known:
     facts: dict[str, Any] | None
 
 
-def known(control: Control, registry: Registry) -> list[Known]:
+def registry(settings: Settings) -> Registry:
+    """The registry; of this machine's state folder it is made where it is not there yet."""
+    folder = serving.registry_folder(settings)
+    if settings.model_dir is None:
+        folder.mkdir(parents=True, exist_ok=True)
+    return Registry(folder)
+
+
+def known(control: Control, kept: Registry) -> list[Known]:
     """Every version: those of the registry, oldest first, then those that only control knows."""
     roles = _roles(control)
-    stored = {version: registry.get(version).facts for version in registry.versions()}
+    stored = {version: kept.get(version).facts for version in kept.versions()}
     found = []
     for version in dict.fromkeys((*stored, *roles)):
         state, deployed = roles.get(version, _CANDIDATE)
@@ -66,7 +74,7 @@ def promotion(settings: Settings, version: str, role: Role, share: float) -> Mod
     """
     if version == BUILT_IN:
         return ModelChange(BUILT_IN, role, share)
-    artefact = Registry(serving.registry_folder(settings)).get(version)
+    artefact = registry(settings).get(version)
     serving.load(artefact, serving.trusted_keys(settings))
     return change_of(artefact, role, share)
 
@@ -79,15 +87,19 @@ def change_of(artefact: Artefact, role: Role, share: float) -> ModelChange:
 def former(control: Control) -> ModelChange:
     """The change that makes the champion before the present one champion again, or the built-in.
 
-    Needs no registry: control has the artefact. Raises `NothingBefore`.
+    A version that is promoted again is gone back to: what came after it the first time is forgotten. Needs no
+    registry, since control has the artefacts. Raises `NothingBefore`.
     """
-    if not control.champions or control.champions[-1].version == BUILT_IN:
+    line: list[Deployed] = []
+    for each in control.champions:
+        versions = [former.version for former in line]
+        line = line[: versions.index(each.version)] if each.version in versions else line
+        line = [] if each.version == BUILT_IN else [*line, each]
+    if not line:
         raise NothingBefore("no trained model is champion: there is nothing to go back from")
-    present = control.champions[-1].version
-    before = [each for each in control.champions if each.version != present]
-    if not before:
+    if len(line) == 1:
         return ModelChange(BUILT_IN, "champion")
-    last = before[-1]
+    last = line[-2]
     return ModelChange(last.version, "champion", 0.0, last.card, last.npz, last.signature)
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from schemas.settings import Settings
+from streams import logs
 from streams.cli import (
     campaigns,
     control,
@@ -72,6 +73,7 @@ for module in (
 
 def main() -> None:
     """Run the command; expected errors are one message and exit code 1, not a traceback."""
+    logs.configure("warning")  # standard output is the commands' own; workers say what they want to log
     try:
         app()
     except stack.EXPECTED as error:

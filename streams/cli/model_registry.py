@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final
 import typer
 
 from schemas.settings import Settings
-from sinks.registry.folder import Registry
 from streams import activity_trail, cluster, event_file, model_registry, model_training, serving, warehouse
 from streams import control as changing
 from streams.cli import show
@@ -66,8 +65,7 @@ def train(
             activity = activity_trail.activity_of(warehouse.connect(settings), until, days, default_zone)
             source = Source("clickhouse", None)
         artefact, found = model_training.train(activity, count, source, datetime.now(UTC), key, report)
-    registry = Registry(serving.registry_folder(settings))
-    version = registry.put(artefact)
+    version = model_registry.registry(settings).put(artefact)
     any1, nothing = found.models["activity"]["any1"], found.models["global_hour"]["any1"]
     console = show.console()
     console.print(
@@ -83,7 +81,7 @@ def list_versions() -> None:
     """List every version: its state, since which control version, how it did, what it was trained on."""
     settings = Settings()
     control = changing.current(cluster.connect(settings))
-    found = model_registry.known(control, Registry(serving.registry_folder(settings)))
+    found = model_registry.known(control, model_registry.registry(settings))
     if not found:
         typer.echo("No model was trained here: the built-in one serves. Begin with `opportune model train`.")
         return
@@ -111,7 +109,7 @@ def card(
 ) -> None:
     """Show a version's card, as Markdown: what it is, what it was trained on, how it did."""
     settings = Settings()
-    artefact = Registry(serving.registry_folder(settings)).get(version)
+    artefact = model_registry.registry(settings).get(version)
     if json:
         typer.echo(artefact.card.decode())
         return

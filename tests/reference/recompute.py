@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 from bisect import bisect_left
 from typing import Any
 
+import numpy as np
+
+from models.sendtime.model import HourModel
+from models.sendtime.serving import Models
 from schemas.policy import Applied, Policy, Segment
 from schemas.topics import SOURCES
 from tests.reference.cuts import RefCut, RefRecord, RefResult, milliseconds
@@ -45,6 +52,7 @@ def recompute(
                     history=entry["history"],
                     records=cut_order(sources, start, end),
                     segments=segments_at(control, entry["control_version"]),
+                    models=models_at(control, entry["control_version"], policy),
                 )
             )
         )
@@ -71,6 +79,43 @@ def segments_at(control: list[dict[str, Any]], version: int) -> tuple[Applied, .
             if not applied or definitions != [segment.definition for segment in applied[-1].segments]:
                 applied.append(Applied(change["offset"] + 1 if applied else 0, segments))
     return tuple(applied)
+
+
+def models_at(control: list[dict[str, Any]], version: int, policy: Policy) -> Models | None:
+    """The models below offset `version`; one whose arrays are not those of its card never came into force."""
+    roles: dict[str, HourModel] = {}
+    share, changed = 0.0, False
+    for change in control:
+        model = change["change"]
+        if change["offset"] >= version or "role" not in model:
+            continue
+        changed = True
+        for role in ("canary", "shadow"):
+            if role in roles and roles[role].version == model["version"]:
+                del roles[role]
+        found = _model(model, policy)
+        if model["role"] in ("canary", "shadow"):
+            roles.pop(model["role"], None)
+        if model["role"] != "none" and found is not None:
+            roles[model["role"]] = found
+        if model["role"] == "canary":
+            share = model["share"]
+    built_in = HourModel.built_in(policy.send_time)
+    of = roles.get("champion", built_in), roles.get("canary"), share, roles.get("shadow")
+    return Models(*of) if changed else None
+
+
+def _model(change: dict[str, Any], policy: Policy) -> HourModel | None:
+    if not change["npz"]:
+        return HourModel.built_in(policy.send_time)
+    if hashlib.sha256(change["npz"]).hexdigest() != json.loads(change["card"])["sha256"]:
+        return None
+    arrays = {
+        name: array
+        for name, array in np.load(io.BytesIO(change["npz"]), allow_pickle=False).items()
+        if not name.startswith("golden_")
+    }
+    return HourModel.of(change["version"], arrays)
 
 
 def cut_order(
