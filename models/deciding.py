@@ -10,7 +10,7 @@ import numpy as np
 from models import columns, contact, gates
 from models.arms import Arm
 from models.gates import Seen
-from models.hours import GATES, FullHours, Hours, hours_of
+from models.hours import CANDIDATES, GATES, FullHours, Hours, hours_of
 from models.inputs import Moment, Rules
 from models.sendtime.histories import Histories
 from models.sendtime.model import TIERS, Chosen, Question
@@ -24,6 +24,7 @@ from schemas.reasons import Reason
 
 _CAP: Final = GATES.index(Reason.FREQUENCY_CAP)
 _NO_SHADOW: Final = dict.fromkeys(("shadow_model", "shadow_at", "shadow_score", "shadow_propensity"))
+_BITS: Final = 1 << np.arange(CANDIDATES)
 _UNPROFILED: Final = "unprofiled"  # the tier of an hour of the prior, where a recipient wants no profile
 
 
@@ -295,6 +296,7 @@ class _Told:
             "canary": canary,
             "active_hours": float(active_hours(weighed.question.histories.active[i : i + 1])[0]),
             "hours_left": int(allowed.sum()),
+            "hours_mask": int(allowed @ _BITS),
             "first_at": int(due[np.argmax(allowed)]),
             "likeliest_at": int(due[chosen.likeliest[i]]),
             **self.explained[i],
@@ -305,7 +307,16 @@ _NOT_SCHEDULED: Final[dict[str, Any]] = {
     **dict.fromkeys(
         (
             *("due_at", "expires_at", "tier", "score", "runner_up_at", "runner_up_score", "propensity"),
-            *("best_at", "regret", "model", "active_hours", "hours_left", "first_at", "likeliest_at"),
+            *(
+                "best_at",
+                "regret",
+                "model",
+                "active_hours",
+                "hours_left",
+                "hours_mask",
+                "first_at",
+                "likeliest_at",
+            ),
         )
     ),
     **_NO_SHADOW,

@@ -105,6 +105,7 @@ def _decision(record: Mapping[str, Any]) -> bytes:
             bytes([record["canary"]]),
             _or_null(_double, record["active_hours"]),
             _or_null(long, record["hours_left"]),
+            _or_null(long, record["hours_mask"]),
             _or_null(long, record["first_at"]),
             _or_null(long, record["likeliest_at"]),
             _block([_name(name) + _double(value) for name, value in record["terms"].items()]),

@@ -25,11 +25,12 @@ WHERE hour >= toDateTime(%(since)s, 'UTC') AND hour < toDateTime(%(until)s, 'UTC
 """
 
 
-def activity_of(house: Warehouse, until: int, days: int, default_zone: str) -> Activity:
+def activity_of(house: Warehouse, until: int, days: int, default_zone: str) -> tuple[Activity, np.ndarray]:
     """Hours that began in the `days` before `until` (UTC ms) and in which recipients were active.
 
-    Recipients have numbers from 0 on, others in each answer. Whose zone is unknown gets `default_zone`. Of
-    those whose profile was emptied or taken away nothing is told, as the table's view sees to.
+    Recipients have numbers from 0 on: the places of their `cityHash64` in the second answer, sorted. Whose
+    zone is unknown gets `default_zone`. Of those whose profile was emptied or taken away nothing is told, as
+    the table's view sees to.
 
     Raises
     ------
@@ -40,8 +41,8 @@ def activity_of(house: Warehouse, until: int, days: int, default_zone: str) -> A
     with closing(ClickHouse(house.address, READ_ONLY, house.views)) as client:
         parts = [_arrays(client.columns(_SQL, span | {"part": part}), default_zone) for part in range(_PARTS)]
     numbers, hours, zones = (np.concatenate(some) for some in zip(*parts, strict=True))
-    recipient = np.unique(numbers, return_inverse=True)[1]
-    return Activity.of(recipient, hours * SECOND_MS, zones)
+    hashes, recipient = np.unique(numbers, return_inverse=True)
+    return Activity.of(recipient, hours * SECOND_MS, zones), hashes
 
 
 def _arrays(columns: Sequence[Sequence[Any]], default_zone: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

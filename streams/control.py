@@ -57,6 +57,13 @@ def current(client: Client) -> Control:
         reader.close()
 
 
+def now(client: Client) -> int:
+    """The deployment's time, UTC ms; the wall clock's where only a plan tells. Raises `KafkaUnavailable`."""
+    wall = _wall()
+    shown = current(client).clock.now(wall)
+    return wall if shown is None else shown
+
+
 def set_paused(client: Client, pause: Pause, who: str, why: str) -> int:
     """Stop or resume sending; returns the version of control, which the next cuts carry.
 

@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
 import numpy as np
 
-from models import off_policy
+from models import off_policy, zones
+from models.hours import CANDIDATES
 from models.off_policy import Estimate, Log, Target, Valuation
+from models.sendtime import second_head
+from models.sendtime.activity import Activity
+from models.sendtime.model import Question
 from sinks.clickhouse.client import ClickHouse
 from sinks.clickhouse.query import READ_ONLY
 from streams.warehouse import Warehouse
 
+_HOUR_S: Final = 3600
 _PARTS: Final = 8  # of recipients, so that a long trail fits into a small ClickHouse's memory
 # A send that its lane held up went in another hour than the model chose: it tells nothing of the choice.
 _SQL: Final = """
@@ -20,8 +25,9 @@ SELECT cityHash64(d.recipient_id) AS unit, d.model, d.canary, d.propensity, d.ho
     d.due_at = d.first_at AS first, d.due_at = d.likeliest_at AS likeliest,
     ifNull(d.shadow_model, ''), ifNull(d.shadow_propensity, 0), d.score,
     toUnixTimestamp(toStartOfHour(assumeNotNull(d.due_at))) AS went,
-    arrayExists(h -> h >= went AND h < went + 3600 * %(hours)s, a.hours) AS rewarded,
-    has(a.hours, went) AS active, toHour(assumeNotNull(d.due_at)) AS slot, d.tier, toUnixTimestamp(d.at)
+    arrayExists(h -> h >= went AND h < went + 3600 * %(hours)s, a.rewarding) AS rewarded,
+    has(a.hours, went) AS active, toHour(assumeNotNull(d.due_at)) AS slot, d.tier,
+    toUnixTimestamp(d.at), ifNull(d.hours_mask, 0)
 FROM (
     SELECT * FROM decision
     WHERE outcome = 'scheduled' AND model IS NOT NULL AND regret IS NOT NULL AND arm = 'model'
@@ -34,7 +40,9 @@ INNER JOIN (
     GROUP BY decision_id
 ) AS r ON r.decision_id = d.decision_id
 LEFT JOIN (
-    SELECT recipient_id, groupArray(toUnixTimestamp(hour)) AS hours FROM activity
+    SELECT recipient_id, groupArray(toUnixTimestamp(hour)) AS hours,
+        groupArrayIf(toUnixTimestamp(hour), clicks > 0 OR NOT %(clicks)s) AS rewarding
+    FROM activity
     WHERE hour >= toDateTime(%(since)s, 'UTC') AND cityHash64(recipient_id) %% %(parts)s = %(part)s
     GROUP BY recipient_id
 ) AS a ON a.recipient_id = d.recipient_id
@@ -42,7 +50,7 @@ WHERE toStartOfHour(r.released) = toStartOfHour(assumeNotNull(d.due_at))
 """
 _NAMES: Final = (
     *("unit", "model", "canary", "propensity", "hours_left", "first", "likeliest", "shadow_model"),
-    *("shadow_propensity", "score", "went", "rewarded", "active", "slot", "tier", "at"),
+    *("shadow_propensity", "score", "went", "rewarded", "active", "slot", "tier", "at", "mask"),
 )
 
 
@@ -72,7 +80,7 @@ class Sends:
         return Sends({name: values[which] for name, values in self.columns.items()})
 
 
-def sends(house: Warehouse, since: int, until: int, hours: int) -> Sends:
+def sends(house: Warehouse, since: int, until: int, hours: int, reward: Literal["any", "click"]) -> Sends:
     """Sends decided from `since` on and due before `until` (UTC ms), with rewards within so many hours.
 
     Raises
@@ -83,6 +91,7 @@ def sends(house: Warehouse, since: int, until: int, hours: int) -> Sends:
         It did not answer, or its tables are not up to date.
     """
     span = {"since": since / 1000, "until": until / 1000, "hours": hours, "parts": _PARTS}
+    span["clicks"] = int(reward == "click")
     parts: list[Sequence[Sequence[Any]]] = []
     with closing(ClickHouse(house.address, READ_ONLY, house.views)) as client:
         for part in range(_PARTS):
@@ -95,8 +104,40 @@ def sends(house: Warehouse, since: int, until: int, hours: int) -> Sends:
         )
     columns = [np.concatenate([np.array(part[i]) for part in found]) for i in range(len(_NAMES))]
     made = dict(zip(_NAMES, columns, strict=True))
+    made["hash"] = made["unit"]
     made["unit"] = np.unique(made["unit"], return_inverse=True)[1]
     return Sends(made)
+
+
+def as_asked(found: Sends, activity: Activity, hashes: np.ndarray, default_zone: str) -> second_head.Sends:
+    """Sends as a model was asked about them, from the activity of their recipients.
+
+    `hashes` are those of the activity's recipients, by number. Sends whose hour is not one of the 24, or
+    whose hours are not known, are left out.
+    """
+    hour = found["at"].astype(np.int64) // _HOUR_S
+    slot, mask = found["went"].astype(np.int64) // _HOUR_S - hour - 1, found["mask"].astype(np.int64)
+    whole = (slot >= 0) & (slot < CANDIDATES)
+    which = np.flatnonzero(whole & (mask >> np.where(whole, slot, 0) & 1 > 0))
+    some, hour, slot, mask = found.picked(which), hour[which], slot[which], mask[which]
+    place = np.minimum(np.searchsorted(hashes, some["hash"]), len(hashes) - 1)
+    histories = activity.histories_at(np.where(hashes[place] == some["hash"], place, -1), hour)
+    zone = np.where(histories.zone == b"", default_zone.encode(), histories.zone).astype("S32")
+    hours = hour[:, None] + 1 + np.arange(CANDIDATES)
+    n = len(which)
+    question = Question(
+        replace(histories, zone=zone),
+        np.ones(n, np.bool_),
+        np.zeros(n, np.bool_),
+        hour,
+        hours,
+        zones.local_hours(zone, hours),
+        (mask[:, None] >> np.arange(CANDIDATES) & 1).astype(np.bool_),
+        np.zeros(n),
+    )
+    return second_head.Sends(
+        question, slot, some["propensity"], some["rewarded"].astype(np.float64), some["unit"]
+    )
 
 
 @dataclass(frozen=True)

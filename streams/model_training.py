@@ -9,10 +9,12 @@ from typing import Any, Final
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from models.sendtime import evaluation, golden, training
-from models.sendtime.activity import Activity
+from models.off_policy import Estimate
+from models.sendtime import evaluation, golden, second_head, training
+from models.sendtime.activity import Activity, TooFew
 from models.sendtime.evaluation import CHAMPION, Evaluation
-from models.sendtime.model import SCHEMA
+from models.sendtime.model import SCHEMA, HourModel
+from models.sendtime.second_head import Sends
 from models.sendtime.training import Report
 from schemas.profile import HOUR_MS
 from sinks.registry.artefact import Artefact, pack
@@ -61,6 +63,40 @@ def train(
         },
     }
     return pack(golden.arrays_of(trained.model), facts, key), found
+
+
+def refine(
+    model: HourModel,
+    former: Artefact,
+    sends: Sends,
+    reward: str,
+    hours: int,
+    at: datetime,
+    key: Ed25519PrivateKey,
+) -> tuple[Artefact | None, Estimate]:
+    """A model with its second head, and what that earns; None where that is not surely more.
+
+    Raises `TooFew` or `ArtefactRefused`.
+    """
+    if len(sends) < second_head.FEWEST:
+        raise TooFew(
+            f"{len(sends)} sends were logged with their hours; at least {second_head.FEWEST} are needed"
+        )
+    earned = second_head.gain(model, sends)
+    if not (earned.reliable and earned.low > 0):
+        return None, earned
+    refined = second_head.refined(model, sends)
+    facts = former.facts | {
+        "trained_at": at.astimezone(UTC).isoformat(timespec="seconds"),
+        "refined_from": former.version,
+        "second_head": {
+            "sends": len(sends),
+            "reward": reward,
+            "hours": hours,
+            "gain": [earned.value, earned.low, earned.high],
+        },
+    }
+    return pack(golden.arrays_of(refined), facts, key), earned
 
 
 def card_of(found: Evaluation) -> dict[str, Any]:

@@ -101,9 +101,30 @@ class Activity:
             mine, some = in_order[begin:end], asked[low:high]
             active[some] = _grown(rows["active"], self.recipient, slots, mine, which[some])
             profile.add_activity(rows, self.recipient[mine], slots[mine], np.full(len(mine), WEIGHT_ONE))
-        first = np.full(len(rows), -UNSEEN)
+        return Histories(active, self.hour[which], self._first[self.recipient[which]], self.zone[which])
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        """UTC hour of each recipient's first activity, int64."""
+        first = np.full(int(self.recipient.max(initial=-1)) + 1, -UNSEEN)
         np.minimum.at(first, self.recipient, self.hour)
-        return Histories(active, self.hour[which], first[self.recipient[which]], self.zone[which])
+        return first
+
+    def histories_at(self, recipient: np.ndarray, hour: np.ndarray) -> Histories:
+        """What the profiles held at UTC hours, int64 (m,), of recipients who had been active by then.
+
+        With what happened within the hour. Of those who had not, nothing; their zone is empty.
+        """
+        latest = np.searchsorted(self._keys, recipient * _SPAN + hour, "right") - 1
+        seen = (latest >= 0) & (self.recipient[latest] == recipient)
+        found = self.histories(np.where(seen, latest, 0))
+        active, weeks = found.active.copy(), profile.week(hour) - profile.week(found.last)
+        for passed in range(int(weeks[seen].max(initial=0))):
+            behind = np.flatnonzero(seen & (weeks > passed))
+            active[behind] = profile.faded(active[behind], 1)
+        active[~seen] = 0
+        last, first = np.where(seen, found.last, UNSEEN), np.where(seen, found.first, UNSEEN)
+        return Histories(active, last, first, np.where(seen, found.zone, b""))
 
 
 def _grown(

@@ -53,7 +53,7 @@ def rankings(windows: Windows, prior: Prior) -> Mapping[str, Ranking]:
     slot = zones.week_slot(windows.local)
     of_all = np.exp(prior.log_week[0])[slot] if k > DAY_HOURS else prior.hours[0][slot % DAY_HOURS]
     cycle = WEEK_HOURS if k > DAY_HOURS else DAY_HOURS
-    counts = windows.histories.active.astype(np.int64).reshape(n, -1, cycle).sum(1)
+    counts = windows.histories.active.astype(np.int64).reshape(n, WEEK_HOURS // cycle, cycle).sum(1)
     near = counts + 1e-6 * (np.roll(counts, 1, axis=1) + np.roll(counts, -1, axis=1))
     last = (windows.hours - windows.at[:, None]) % cycle == 0
     values = {

@@ -154,7 +154,7 @@ def _compared(found: np.ndarray, active: np.ndarray) -> np.ndarray:
     difference = found[window, one] - found[window, other]
     difference[~first] *= -1
     scale = difference.std(0) + 1e-12
-    _, factors = _fitted(difference / scale, first, 1 / active.sum(1)[window], intercept=False)
+    _, factors = fitted(difference / scale, first, 1 / active.sum(1)[window], intercept=False)
     return np.asarray(factors / scale)
 
 
@@ -195,12 +195,12 @@ def _calibration(model: HourModel, windows: Windows) -> np.ndarray:
         scores = model.scores(some.histories, of, some.hours, some.local) * QUANTUM
         level = np.broadcast_to(levels(some.histories, some.at)[:, None], (*scores.shape, 2))
         found = np.concatenate([scores[..., None], level], axis=-1)
-        constant, of_found = _fitted(found.reshape(-1, 3), some.active.ravel(), strength=10.0)
+        constant, of_found = fitted(found.reshape(-1, 3), some.active.ravel(), strength=10.0)
         calibration.append([constant, *of_found])
     return np.array(calibration)
 
 
-def _fitted(
+def fitted(
     found: np.ndarray,
     answers: np.ndarray,
     weights: np.ndarray | None = None,
@@ -211,9 +211,9 @@ def _fitted(
     # Here, since it takes as long to load as all the rest, and every command and worker would wait for it.
     from sklearn.linear_model import LogisticRegression
 
-    fitted = LogisticRegression(C=strength, fit_intercept=intercept, max_iter=300)
-    fitted.fit(found, answers, sample_weight=weights)
-    return float(fitted.intercept_[0]) if intercept else 0.0, np.asarray(fitted.coef_[0])
+    made = LogisticRegression(C=strength, fit_intercept=intercept, max_iter=300)
+    made.fit(found, answers, sample_weight=weights)
+    return float(made.intercept_[0]) if intercept else 0.0, np.asarray(made.coef_[0])
 
 
 def intercept(log_odds: np.ndarray, active: np.ndarray, most: float) -> float:

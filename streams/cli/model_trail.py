@@ -1,8 +1,7 @@
 """`opportune model ope | drift | guard`: what the audit trail tells of send-time models."""
 
 import time
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import typer
@@ -28,10 +27,13 @@ Hours = Annotated[
     int,
     typer.Option(min=1, max=168, help="A send is rewarded if the recipient is active within so many hours."),
 ]
+Reward = Annotated[
+    Literal["any", "click"], typer.Option(help="What is rewarded: any activity, or a click by a person.")
+]
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
-def ope(days: Days = 30, hours: Hours = 3, json: Json = False) -> None:
+def ope(days: Days = 30, hours: Hours = 3, reward: Reward = "any", json: Json = False) -> None:
     """Value policies that were not in force, on the sends whose hours a model drew: off-policy evaluation.
 
     Each send counts by how much more or less likely the other policy would have taken its hour (SNIPS;
@@ -39,9 +41,9 @@ def ope(days: Days = 30, hours: Hours = 3, json: Json = False) -> None:
     the chosen hour, the control arm, and campaigns that send at once are left out. A value that rests on too
     few recipients is marked: no interval heals that.
     """
-    until = _now()
+    until = changing.now(cluster.connect(Settings()))
     found = model_trail.sends(
-        warehouse.connect(Settings()), until - days * DAY_MS, until - hours * HOUR_MS, hours
+        warehouse.connect(Settings()), until - days * DAY_MS, until - hours * HOUR_MS, hours, reward
     )
     policies = model_trail.valued(found)
     if json:
@@ -106,16 +108,17 @@ def drift(days: Days = 14, json: Json = False) -> None:
     Retrain where it is more surprised than the profile alone for two weeks, or where hours have moved and
     nothing else explains it.
     """
-    settings, until = Settings(), _now()
+    settings = Settings()
+    until = changing.now(cluster.connect(settings))
     house = warehouse.connect(settings)
     control = changing.current(cluster.connect(settings))
     policy = worker.load_policy(settings)
     models = serving.Serving(policy.send_time, lambda: serving.trusted_keys(settings)).models(control)
-    activity = activity_trail.activity_of(house, until, 365, policy.contact.default_zone)
+    activity, _ = activity_trail.activity_of(house, until, 365, policy.contact.default_zone)
     last, first = until // HOUR_MS, until // HOUR_MS - days * 24
     found = surprise(models.champion, activity, first, last)
     moved, sends = _moved(
-        model_trail.sends(house, until - 2 * days * DAY_MS, until, 1), until - days * DAY_MS
+        model_trail.sends(house, until - 2 * days * DAY_MS, until, 1, "any"), until - days * DAY_MS
     )
     if json:
         told = {name: _finite(value) for name, value in vars(found).items()}
@@ -189,22 +192,15 @@ def guard(
 
 def _judged(house: warehouse.Warehouse, version: str, days: int) -> tuple[str, str]:
     """What a canary's sends tell, and why it is to be taken back, empty if it is not."""
-    until = _now()
+    until = changing.now(cluster.connect(Settings()))
     try:
-        found = model_trail.sends(house, until - days * DAY_MS, until - 2 * HOUR_MS, 1)
+        found = model_trail.sends(house, until - days * DAY_MS, until - 2 * HOUR_MS, 1, "any")
     except NothingLogged:
         return f"{version}: no send yet", ""
     canary = Judged.of(found.picked(found["canary"] & (found["model"] == version)))
     champion = Judged.of(found.picked(~found["canary"]))
     ratio = "too few to judge" if canary.ratio is None else f"told {canary.ratio:.2f} times what happened"
     return f"{version}: {show.many(canary.sends, 'send')}, {ratio}", model_guard.breach(canary, champion)
-
-
-def _now() -> int:
-    """The deployment's time, UTC ms; the wall clock's where only a plan tells."""
-    wall = round(datetime.now(UTC).timestamp() * 1000)
-    now = changing.current(cluster.connect(Settings())).clock.now(wall)
-    return wall if now is None else now
 
 
 def register(_: typer.Typer) -> None:

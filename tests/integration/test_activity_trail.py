@@ -59,7 +59,7 @@ def _told(activity: Activity) -> Told:
 
 
 def _of(house: Warehouse, until: int = HOUR * HOUR_MS + 1, days: int = 400) -> Told:
-    return _told(activity_of(house, until, days, "Asia/Tokyo"))
+    return _told(activity_of(house, until, days, "Asia/Tokyo")[0])
 
 
 def _random() -> tuple[list[dict[bytes, bytes]], Activity]:
@@ -86,7 +86,7 @@ def test_what_was_put_in_comes_back_each_hour_once(house: Warehouse) -> None:
     batches, expected = _random()
     for number, batch in enumerate(batches):
         land_profiles(house, batch, 1_000 * number)
-    found = activity_of(house, HOUR * HOUR_MS + 1, 400, "Asia/Tokyo")
+    found = activity_of(house, HOUR * HOUR_MS + 1, 400, "Asia/Tokyo")[0]
     assert _told(found) == _told(expected)
     assert (np.sort(found.local) == np.sort(expected.local)).all()
     assert ask(house.address, house.views, "SELECT count() FROM activity").rows == [(len(expected),)]
@@ -99,12 +99,12 @@ def test_only_the_last_days_are_read(house: Warehouse) -> None:
     until, days = (HOUR - 10) * HOUR_MS, 2
     asked = expected.picked((expected.hour >= HOUR - 10 - 48) & (expected.hour < HOUR - 10))
     assert 100 < len(asked) < len(expected)
-    found = activity_of(house, until, days, "Asia/Tokyo")
+    found = activity_of(house, until, days, "Asia/Tokyo")[0]
     assert Counter(found.hour.tolist()) == Counter(asked.hour.tolist())
 
 
 def test_a_table_without_rows_is_no_activity(house: Warehouse) -> None:
-    assert len(activity_of(house, HOUR * HOUR_MS, 90, "UTC")) == 0
+    assert len(activity_of(house, HOUR * HOUR_MS, 90, "UTC")[0]) == 0
 
 
 class Life:

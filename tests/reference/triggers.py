@@ -164,6 +164,7 @@ def _answer(work: Work, recipient_id: str, recipient: Recipient, campaign: Campa
             "canary": canary,
             "active_hours": sum(recipient.active) / WEIGHT_ONE,
             "hours_left": len(allowed),
+            "hours_mask": sum(1 << place for place, each in enumerate(candidates) if each in allowed),
             "first_at": allowed[0].due_at,
             "likeliest_at": allowed[of_own.best].due_at,
             "terms": terms,

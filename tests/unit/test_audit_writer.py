@@ -61,7 +61,7 @@ DECISIONS = st.fixed_dictionaries(
         ),
         **dict.fromkeys(("tier", "outranked_by", "model", "shadow_model"), st.none() | st.text()),
         "canary": st.booleans(),
-        "hours_left": st.none() | INT,
+        **dict.fromkeys(("hours_left", "hours_mask"), st.none() | INT),
         "terms": st.dictionaries(st.text(), st.floats(allow_nan=False), max_size=3),
         "campaign_version": INT,
         "cause": CAUSE,

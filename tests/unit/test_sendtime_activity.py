@@ -8,6 +8,7 @@ import pytest
 
 from models import profile, zones
 from models.sendtime.activity import GUARD, Activity, Windows
+from models.sendtime.histories import UNSEEN
 from schemas.profile import HOUR_MS, MINUTE_MS, WEEK_HOURS, WEIGHT_ONE
 from tests.support.streamed import FIRST as HOUR
 from tests.support.streamed import ZONES, streamed
@@ -170,3 +171,20 @@ def test_what_goes_on_right_after_a_visit_is_no_hit() -> None:
     assert windows.at.tolist() == [HOUR, HOUR + 30]
     assert not windows.active.any()
     assert Windows.of(made, made.visits, 29).active[0].nonzero()[0].tolist() == [28]
+
+
+def test_histories_at_any_hour_are_those_of_the_last_activity_faded_since() -> None:
+    zone = np.full(4, b"UTC", "S32")
+    at = np.array([0, 30 * 24, 31 * 24, 5]) * HOUR_MS + 400_000 * HOUR_MS
+    activity = Activity.of(np.array([0, 0, 0, 1]), at, zone)
+    whose = np.array([0, 0, 0, 1, 1])
+    hours = 400_000 + np.array([30 * 24, 31 * 24 - 1, 60 * 24, 4, 5])
+    found = activity.histories_at(whose, hours)
+    of_second = activity.histories(np.array([1]))
+    assert (found.active[0] == of_second.active[0]).all()
+    assert found.last.tolist() == [400_720, 400_720, 400_744, UNSEEN, 400_005]
+    assert found.active[3].sum() == 0
+    assert found.zone.tolist() == [b"UTC"] * 3 + [b"", b"UTC"]
+    weeks = int(profile.week(hours[2]) - profile.week(400_744))
+    assert (found.active[2] == profile.faded(activity.histories(np.array([2])).active, weeks)[0]).all()
+    assert weeks == 4

@@ -17,8 +17,12 @@ ALTER TABLE {stored}.decision ADD COLUMN IF NOT EXISTS
     AFTER `active_hours`;
 
 ALTER TABLE {stored}.decision ADD COLUMN IF NOT EXISTS
-    `first_at` Nullable(DateTime64(3, 'UTC')) CODEC(ZSTD(1)) COMMENT 'The first of them: what sending as soon as possible would have been.'
+    `hours_mask` Nullable(Int32) COMMENT 'Which: bit k is the k-th full hour after that of at, of 24; of a campaign that sends at once bit 0 is at itself.'
     AFTER `hours_left`;
+
+ALTER TABLE {stored}.decision ADD COLUMN IF NOT EXISTS
+    `first_at` Nullable(DateTime64(3, 'UTC')) CODEC(ZSTD(1)) COMMENT 'The first of them: what sending as soon as possible would have been.'
+    AFTER `hours_mask`;
 
 ALTER TABLE {stored}.decision ADD COLUMN IF NOT EXISTS
     `likeliest_at` Nullable(DateTime64(3, 'UTC')) CODEC(ZSTD(1)) COMMENT 'The best of them by the recipient\'s own tier, drawn or not.'
@@ -93,6 +97,7 @@ CREATE OR REPLACE VIEW {views}.decision
     `canary` Bool COMMENT 'Whether that was a canary.',
     `active_hours` Nullable(Float64) COMMENT 'Active hours that the model knew of, old ones faded.',
     `hours_left` Nullable(Int32) COMMENT 'How many hours there were to choose from.',
+    `hours_mask` Nullable(Int32) COMMENT 'Which: bit k is the k-th full hour after that of at, of 24; of a campaign that sends at once bit 0 is at itself.',
     `first_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'The first of them: what sending as soon as possible would have been.',
     `likeliest_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'The best of them by the recipient\'s own tier, drawn or not.',
     `terms` Map(LowCardinality(String), Float64) COMMENT 'What spoke for the chosen hour: how far each kind of term puts it above the mean of the hours left, in logits.',
@@ -148,6 +153,7 @@ AS SELECT
     `canary`,
     `active_hours`,
     `hours_left`,
+    `hours_mask`,
     `first_at`,
     `likeliest_at`,
     `terms`,
