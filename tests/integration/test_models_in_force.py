@@ -31,7 +31,7 @@ from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse]
 
-DAYS, HOUSEHOLDS = 60, 600
+DAYS, HOUSEHOLDS = 45, 350
 START = completejourney.FIRST + timedelta(days=DAYS, hours=14)  # the shops are open
 LIVE = timedelta(hours=24)
 SPEED = 1500.0
