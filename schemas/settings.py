@@ -3,11 +3,12 @@
 import os
 from email.utils import parseaddr
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -97,8 +98,9 @@ class Settings(BaseSettings):
     model_key: Path | None = Field(
         None, description="Key file that they are signed by; default: signing.key in the folder of models."
     )
-    model_trust: tuple[Path, ...] = Field(
-        (), description="Public key files whose models may serve; default: the one beside model_key."
+    model_trust: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="Public key files whose models may serve, by commas; default: the one beside model_key.",
     )
 
     relay: str | None = Field(
@@ -119,6 +121,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe that is logged."
     )
+
+    @field_validator("model_trust", mode="before")
+    @classmethod
+    def _by_commas(cls, value: object) -> object:
+        return (
+            [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+        )
 
     @field_validator("mail_from")
     @classmethod

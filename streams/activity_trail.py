@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from models.sendtime.activity import Activity
-from schemas.profile import DAY_MS, SECOND_MS, seconds
+from schemas.profile import DAY_MS, HOUR_MS, SECOND_MS, seconds
 from sinks.clickhouse.client import ClickHouse
 from sinks.clickhouse.query import READ_ONLY
 from streams.warehouse import Warehouse
@@ -23,6 +23,13 @@ FROM activity
 WHERE hour >= toDateTime(%(since)s, 'UTC') AND hour < toDateTime(%(until)s, 'UTC')
     AND number %% %(parts)s = %(part)s
 """
+
+
+def latest(house: Warehouse) -> int:
+    """When the latest hour ends in which anybody was active, UTC ms; 0 if none. Raises as `activity_of`."""
+    with closing(ClickHouse(house.address, READ_ONLY, house.views)) as client:
+        [(hour,)] = client.execute("SELECT toUnixTimestamp(max(hour)) FROM activity")
+    return int(hour) * SECOND_MS + HOUR_MS if hour else 0
 
 
 def activity_of(house: Warehouse, until: int, days: int, default_zone: str) -> tuple[Activity, np.ndarray]:

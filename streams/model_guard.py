@@ -17,8 +17,8 @@ _SURE: Final = 2.58  # standard errors; asked over and over, a canary that is ri
 class Judged:
     """How the probabilities that a model told of the chosen hours go with what happened.
 
-    `ratio` is their sum by the number of recipients who were active in it, `error` the standard error of its
-    logarithm, over recipients; None where there are too few sends, or nobody was active.
+    `ratio` is their sum by the number of sends that were rewarded, `error` the standard error of its
+    logarithm, over recipients; None where there are too few sends, or none was rewarded.
     """
 
     sends: int
@@ -30,7 +30,7 @@ class Judged:
     @classmethod
     def of(cls, sends: Sends) -> "Judged":
         """Judge some sends."""
-        told, happened = sends["score"].astype(np.float64), sends["active"].astype(np.float64)
+        told, happened = sends["score"].astype(np.float64), sends["rewarded"].astype(np.float64)
         if len(told) < _FEWEST or not happened.sum() or not told.sum():
             return cls(len(told), float(told.sum()), float(happened.sum()), None, None)
         unit = sends["unit"]

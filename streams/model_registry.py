@@ -1,5 +1,6 @@
 """Trained models and their roles: what stands in the registry, and what control has put in force."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -114,9 +115,13 @@ def in_role(control: Control, beginning: str) -> str:
     return found[0]
 
 
-def signing_key(settings: Settings) -> Ed25519PrivateKey:
-    """The key that models are signed by; made where none is set or there. Raises `KeyRefused`."""
+def signing_key(settings: Settings, tell: Callable[[str], None]) -> Ed25519PrivateKey:
+    """The key that models are signed by, made where it is not there yet. Raises `KeyRefused`."""
     place = serving.signing_key(settings)
-    if settings.model_key is None and not place.exists():
+    if not place.exists():
         keys.make_pair(place)
+        tell(
+            f"Made a key to sign models by: {place}. Workers take models from whom they trust: give those on "
+            f"other machines {keys.public_path(place)}, by the setting model_trust."
+        )
     return keys.load_private(place)

@@ -26,8 +26,8 @@ SELECT cityHash64(d.recipient_id) AS unit, d.model, d.canary, d.propensity, d.ho
     ifNull(d.shadow_model, ''), ifNull(d.shadow_propensity, 0), d.score,
     toUnixTimestamp(toStartOfHour(assumeNotNull(d.due_at))) AS went,
     arrayExists(h -> h >= went AND h < went + 3600 * %(hours)s, a.rewarding) AS rewarded,
-    has(a.hours, went) AS active, toHour(assumeNotNull(d.due_at)) AS slot, d.tier,
-    toUnixTimestamp(d.at), ifNull(d.hours_mask, 0)
+    toHour(assumeNotNull(d.due_at)) AS slot, d.tier,
+    toUnixTimestamp(d.at), ifNull(d.hours_mask, 0), d.control_version
 FROM (
     SELECT * FROM decision
     WHERE outcome = 'scheduled' AND model IS NOT NULL AND regret IS NOT NULL AND arm = 'model'
@@ -40,8 +40,7 @@ INNER JOIN (
     GROUP BY decision_id
 ) AS r ON r.decision_id = d.decision_id
 LEFT JOIN (
-    SELECT recipient_id, groupArray(toUnixTimestamp(hour)) AS hours,
-        groupArrayIf(toUnixTimestamp(hour), clicks > 0 OR NOT %(clicks)s) AS rewarding
+    SELECT recipient_id, groupArrayIf(toUnixTimestamp(hour), clicks > 0 OR NOT %(clicks)s) AS rewarding
     FROM activity
     WHERE hour >= toDateTime(%(since)s, 'UTC') AND cityHash64(recipient_id) %% %(parts)s = %(part)s
     GROUP BY recipient_id
@@ -50,7 +49,7 @@ WHERE toStartOfHour(r.released) = toStartOfHour(assumeNotNull(d.due_at))
 """
 _NAMES: Final = (
     *("unit", "model", "canary", "propensity", "hours_left", "first", "likeliest", "shadow_model"),
-    *("shadow_propensity", "score", "went", "rewarded", "active", "slot", "tier", "at", "mask"),
+    *("shadow_propensity", "score", "went", "rewarded", "slot", "tier", "at", "mask", "control_version"),
 )
 
 
@@ -62,7 +61,7 @@ class NothingLogged(LookupError):
 class Sends:
     """n sends whose hour a model drew and in which they went, by column (n,), and what came of them.
 
-    `rewarded` is whether the recipient was active within the hours asked for, `active` in the chosen one.
+    `rewarded` is whether what was asked for happened within so many hours.
     """
 
     columns: dict[str, np.ndarray]

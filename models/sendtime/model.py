@@ -149,8 +149,10 @@ class HourModel:
             policy.kappa_week,
         )
         weights = np.zeros((len(TIERS), OF_HOURS))
-        weights[[_PRIOR, _THIN], _EVERYBODY] = weights[_RECIPIENT, _OWN_WEEK] = 1
+        weights[_PRIOR, _EVERYBODY] = weights[_RECIPIENT, _OWN_WEEK] = 1
+        weights[_THIN, _EVERYBODY] = policy.temperature  # so that thin ones too are spread as the prior is
         plain = np.tile([0.0, 1.0, 1.0, 0.0], (len(TIERS), 1))
+        plain[_THIN, 1] /= policy.temperature
         lag = np.zeros((len(TIERS), LAGS + 1))
         return cls(
             "built-in", prior, weights, lag, plain, policy.thin_history, policy.temperature, policy.floor

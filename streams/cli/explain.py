@@ -197,7 +197,7 @@ def hour_line(body: Record) -> str:
     """Tell which hour was chosen, how sure, and what came second."""
     by = {
         "recipient": "by the recipient's own active hours",
-        "thin": "by everybody's hours and the last visit, since little is known of the recipient",
+        "thin": "by everybody's hours, since little is known of the recipient",
         "prior": "drawn from everybody's hours, since nothing is known of the recipient",
         "unprofiled": "drawn from everybody's hours, since the recipient did not consent to a profile",
     }.get(body["tier"], str(body["tier"]))

@@ -56,7 +56,9 @@ def train(
     at: At = "at",
     zone: Zone = None,
     default_zone: DefaultZone = "UTC",
-    days: Annotated[int, typer.Option(min=1, help="Of ClickHouse's table: the latest so many days.")] = 365,
+    days: Annotated[
+        int, typer.Option(min=1, help="Of ClickHouse's table: the latest so many days in it.")
+    ] = 365,
     slots: SlotsOption = 24,
 ) -> None:
     """Train a model, evaluate it, sign it, and keep it in the registry as a candidate.
@@ -65,15 +67,15 @@ def train(
     is trained on everything. Workers know nothing of it before `opportune model promote`.
     """
     settings, count = Settings(), slots_of(slots)
-    key = model_registry.signing_key(settings)
+    key = model_registry.signing_key(settings, _note)
     with steps("training", _STEPS) as report:
         report("events")
         if events is not None:
             activity, number = event_file.read(events, Columns(recipient, at, zone, default_zone))
             source = Source(events.name, number)
         else:
-            until = round(datetime.now(UTC).timestamp() * 1000)
             house = warehouse.connect(settings)
+            until = activity_trail.latest(house)
             activity, _ = activity_trail.activity_of(house, until, days, default_zone)
             source = Source("clickhouse", None)
         artefact, found = model_training.train(activity, count, source, datetime.now(UTC), key, report)
@@ -105,7 +107,7 @@ def refine(
     trained on (off-policy, SNIPS). Else nothing is written; exit code 4.
     """
     settings = Settings()
-    key, house = model_registry.signing_key(settings), warehouse.connect(settings)
+    key, house = model_registry.signing_key(settings, _note), warehouse.connect(settings)
     artefact = model_registry.registry(settings).get(version)
     model = serving.load(artefact, serving.trusted_keys(settings))
     default_zone = worker.load_policy(settings).contact.default_zone
@@ -182,6 +184,14 @@ def markdown(version: str, facts: dict[str, Any]) -> str:
         ]
         for term in next(iter(factors.values())):
             lines.append(f"| {term} | {' | '.join(f'{each[term]:.3f}' for each in factors.values())} |")
+    if second := facts.get("second_head"):
+        value, low, high = second["gain"]
+        lines += [
+            "",
+            f"A second head on {facts['refined_from']}, learnt from {second['sends']:,} sends, rewarded by "
+            f"{second['reward']} within {second['hours']} hours: {value:+.4f} [{low:+.4f}, {high:+.4f}] over "
+            "the first. The factors and figures here are the first head's.",
+        ]
     evaluated = facts.get("evaluation", {})
     if evaluated:
         head = ("any1", "hit1", "hit3", "nll")
@@ -242,6 +252,10 @@ def retire(version: Version, why: Why) -> None:
     ended = model_registry.in_role(changing.current(client), version)
     number = changing.set_model(client, changing.ModelChange(ended, "none"), who(), why)
     _say(f"{ended} has no role from control version {number} on. {_EFFECT}")
+
+
+def _note(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 def _say(text: str) -> None:

@@ -1,5 +1,6 @@
 """`opportune model ope | drift | guard`: what the audit trail tells of send-time models."""
 
+import json
 import time
 from typing import Annotated, Any, Final, Literal
 
@@ -16,6 +17,7 @@ from streams import control as changing
 from streams.cli import show
 from streams.cli.model import app
 from streams.control import ModelChange
+from streams.engine.control import Control, Deployed
 from streams.model_guard import Judged
 from streams.model_trail import NothingLogged, Sends, Valued
 
@@ -33,7 +35,7 @@ Reward = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
-def ope(days: Days = 30, hours: Hours = 3, reward: Reward = "any", json: Json = False) -> None:
+def ope(days: Days = 30, hours: Hours = 3, reward: Reward = "any", as_json: Json = False) -> None:
     """Value policies that were not in force, on the sends whose hours a model drew: off-policy evaluation.
 
     Each send counts by how much more or less likely the other policy would have taken its hour (SNIPS;
@@ -46,7 +48,7 @@ def ope(days: Days = 30, hours: Hours = 3, reward: Reward = "any", json: Json = 
         warehouse.connect(Settings()), until - days * DAY_MS, until - hours * HOUR_MS, hours, reward
     )
     policies = model_trail.valued(found)
-    if json:
+    if as_json:
         typer.echo(
             show.as_json({"sends": len(found), "policies": [_for_machines(each) for each in policies]})
         )
@@ -102,11 +104,11 @@ def _interval(estimate: Estimate) -> str:
     return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
 
 
-def drift(days: Days = 14, json: Json = False) -> None:
+def drift(days: Days = 14, as_json: Json = False) -> None:
     """Tell whether the champion still fits: its surprise beside simple rules', and how its choices moved.
 
     Retrain where it is more surprised than the profile alone for two weeks, or where hours have moved and
-    nothing else explains it.
+    nothing else explains it. Of a model with a second head, which tells rewards, the surprise means nothing.
     """
     settings = Settings()
     until = changing.now(cluster.connect(settings))
@@ -120,9 +122,9 @@ def drift(days: Days = 14, json: Json = False) -> None:
     moved, sends = _moved(
         model_trail.sends(house, until - 2 * days * DAY_MS, until, 1, "any"), until - days * DAY_MS
     )
-    if json:
-        told = {name: _finite(value) for name, value in vars(found).items()}
-        told |= {"model": models.champion.version, "stability": moved, "sends": sends}
+    if as_json:
+        surprises = {name: _finite(value) for name, value in vars(found).items()}
+        told = {"version": models.champion.version, "surprise": surprises, "stability": moved, "sends": sends}
         typer.echo(show.as_json(told))
         return
     console = show.console()
@@ -168,21 +170,23 @@ def guard(
     """Take a canary back whose probabilities go wrong, as its own doing, with the figures in control's log.
 
     Judges sends whose hour has passed. A canary is taken back where it is surely a quarter off, and farther
-    off than the champion. Exit code 3 where it was.
+    off than the champion. Looking once, exit code 3 says that it was.
     """
     settings, pause = Settings(), None if every is None else int(Milliseconds.parse(every)) / 1000
     house, client = warehouse.connect(settings), cluster.connect(settings)
     while True:
-        canary = changing.current(client).canary
+        control = changing.current(client)
+        canary = control.canary
         if canary is not None:
-            told, why = _judged(house, canary.version, days)
+            told, why = _judged(house, control, canary, days)
             typer.echo(told)
             if why:
                 number = changing.set_model(client, ModelChange(canary.version, "none"), _GUARD, why)
                 typer.echo(
                     f"{canary.version} was taken back from control version {number} on: {why}", err=True
                 )
-                raise typer.Exit(3)
+                if pause is None:
+                    raise typer.Exit(3)
         elif pause is None:
             typer.echo("No canary: nothing to guard.")
         if pause is None:
@@ -190,17 +194,30 @@ def guard(
         time.sleep(pause)
 
 
-def _judged(house: warehouse.Warehouse, version: str, days: int) -> tuple[str, str]:
-    """What a canary's sends tell, and why it is to be taken back, empty if it is not."""
-    until = changing.now(cluster.connect(Settings()))
+def _judged(house: warehouse.Warehouse, control: Control, canary: Deployed, days: int) -> tuple[str, str]:
+    """What a canary's sends tell, and why it is to be taken back, empty if it is not.
+
+    By what its probabilities are of; the champion beside, if its are of the same.
+    """
+    until, of = changing.now(cluster.connect(Settings())), _rewarded(canary)
     try:
-        found = model_trail.sends(house, until - days * DAY_MS, until - 2 * HOUR_MS, 1, "any")
+        found = model_trail.sends(house, until - days * DAY_MS, until - (of[0] + 1) * HOUR_MS, *of)
     except NothingLogged:
-        return f"{version}: no send yet", ""
-    canary = Judged.of(found.picked(found["canary"] & (found["model"] == version)))
-    champion = Judged.of(found.picked(~found["canary"]))
-    ratio = "too few to judge" if canary.ratio is None else f"told {canary.ratio:.2f} times what happened"
-    return f"{version}: {show.many(canary.sends, 'send')}, {ratio}", model_guard.breach(canary, champion)
+        return f"{canary.version}: no send yet", ""
+    on_trial = (
+        found["canary"] & (found["model"] == canary.version) & (found["control_version"] >= canary.since)
+    )
+    champion = control.champions[-1] if control.champions else None
+    alike = ~found["canary"] & (champion is None or _rewarded(champion) == of)
+    judged, beside = Judged.of(found.picked(on_trial)), Judged.of(found.picked(alike))
+    ratio = "too few to judge" if judged.ratio is None else f"told {judged.ratio:.2f} times what happened"
+    return f"{canary.version}: {show.many(judged.sends, 'send')}, {ratio}", model_guard.breach(judged, beside)
+
+
+def _rewarded(model: Deployed) -> tuple[int, Literal["any", "click"]]:
+    """What a model's probabilities are of: within how many hours, and what; of a first head being active."""
+    second = json.loads(model.card).get("second_head") if model.card else None
+    return (1, "any") if second is None else (second["hours"], second["reward"])
 
 
 def register(_: typer.Typer) -> None:

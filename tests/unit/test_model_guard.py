@@ -13,7 +13,7 @@ def sends(count: int, told: float, happens: float, seed: int = 0) -> Sends:
     return Sends(
         {
             "score": np.full(count, told),
-            "active": chance.random(count) < happens,
+            "rewarded": chance.random(count) < happens,
             "unit": np.arange(count) // 2,
         }
     )
