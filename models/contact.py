@@ -14,7 +14,12 @@ _LONGEST_QUIET: Final = 49  # hours: 23 of a day, and those that a change of clo
 
 def zone_of(rows: np.ndarray, contact: Contact) -> np.ndarray:
     """Zone of each row, the default where unknown, S32 (n,)."""
-    return np.where(rows["zone"] == b"", np.bytes_(contact.default_zone), rows["zone"]).astype("S32")
+    return known_zone(rows["zone"], contact)
+
+
+def known_zone(zone: np.ndarray, contact: Contact) -> np.ndarray:
+    """Zones, the default where one is empty, S32 (n,)."""
+    return np.where(zone == b"", np.bytes_(contact.default_zone), zone).astype("S32")
 
 
 def consent_of(row: np.void, purpose: str) -> Consent:

@@ -27,7 +27,8 @@ UNCONFIRMED_AFTER_MS: Final = HOUR_MS
 
 _REVENUE_MAX: Final = 2**32 - 1
 ACTIVE_MAX: Final = 2**16 - 1
-_WEEKLY_DECAY: Final = 62096  # 2 ** (-7 / 90) in 1/65536: half-life of 90 days, applied on Mondays
+HALF_LIFE_DAYS: Final = 90  # of hour-of-week weights
+_WEEKLY_DECAY: Final = int(2 ** (-7 / HALF_LIFE_DAYS) * 65536)  # applied on Mondays, in 1/65536
 # A human open says less than a click: it may be a preview. Judgement, not measured.
 _OPEN_WEIGHT: Final = 77
 WEIGHTS: Final = np.array([_OPEN_WEIGHT if kind == "open" else WEIGHT_ONE for kind in KINDS], np.int64)

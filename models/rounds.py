@@ -19,7 +19,6 @@ from models.profile import NEVER, Events, Lives, Times
 from models.sendtime.histories import UNSEEN, Histories
 from models.triggers import States, Triggers
 from schemas import ids
-from schemas.layouts import picked
 from schemas.policy import Trigger
 from schemas.profile import HOUR_MS
 from schemas.reasons import Filtered
@@ -186,7 +185,7 @@ class Rounds:
     def _histories(self, which: np.ndarray) -> Histories:
         """What is known of recipients at triggers, in the zone that their row has by now."""
         place = self._place[which]
-        zone = contact.zone_of(picked(self.rows, self.asked.row[which]), self.rules.policy.contact)
+        zone = contact.known_zone(self.rows["zone"][self.asked.row[which]], self.rules.policy.contact)
         return Histories(self._active[place], self._last[place], self._first[place], zone)
 
     @cached_property

@@ -233,7 +233,7 @@ class SendTime(Strict):
     kappa_week: float = Field(gt=0, description="Active hours the day profile weighs in the week's.")
     thin_history: float = Field(ge=0, description="Below so many active hours the prior alone decides.")
     temperature: float = Field(
-        0.1, gt=0, le=10, description="Of the draw: the lower, the more surely the best hour is taken."
+        0.1, ge=0.01, le=10, description="Of the draw: the lower, the more surely the best hour is taken."
     )
     floor: float = Field(0.02, ge=0, lt=1, description="Share of hours drawn evenly, so that all are tried.")
     prior_hours: tuple[float, ...] = Field(

@@ -21,6 +21,7 @@ _SQL: Final = """
 SELECT cityHash64(recipient_id) AS number, toUnixTimestamp(hour), toString(zone)
 FROM activity
 WHERE hour >= toDateTime(%(since)s, 'UTC') AND hour < toDateTime(%(until)s, 'UTC')
+    AND weight >= 0.5 -- not of opens alone, nor of clicks that a machine may have made
     AND number %% %(parts)s = %(part)s
 """
 

@@ -1,7 +1,7 @@
 """The guard of a canary: a model on trial whose probabilities go wrong is taken back by itself."""
 
 from dataclasses import dataclass
-from math import sqrt
+from math import hypot, log, sqrt
 from typing import Final
 
 import numpy as np
@@ -17,8 +17,8 @@ _SURE: Final = 2.58  # standard errors; asked over and over, a canary that is ri
 class Judged:
     """How the probabilities that a model told of the chosen hours go with what happened.
 
-    `ratio` is their sum by the number of sends that were rewarded, `error` the standard error of its
-    logarithm, over recipients; None where there are too few sends, or none was rewarded.
+    `ratio` is their sum by how often it happened, `error` the standard error of its
+    logarithm, over recipients; None where there are too few sends.
     """
 
     sends: int
@@ -28,11 +28,12 @@ class Judged:
     error: float | None
 
     @classmethod
-    def of(cls, sends: Sends) -> "Judged":
-        """Judge some sends."""
-        told, happened = sends["score"].astype(np.float64), sends["rewarded"].astype(np.float64)
-        if len(told) < _FEWEST or not happened.sum() or not told.sum():
+    def of(cls, sends: Sends, what: str) -> "Judged":
+        """Judge some sends; `what` is the column that their probabilities are of."""
+        told, happened = sends["score"].astype(np.float64), sends[what].astype(np.float64)
+        if len(told) < _FEWEST or not told.sum():
             return cls(len(told), float(told.sum()), float(happened.sum()), None, None)
+        happened = happened + 0.5 / len(happened)  # so that none at all is judged too
         unit = sends["unit"]
         ratio = told.sum() / happened.sum()
         # The delta method on the logarithm: each recipient's part in both sums.
@@ -45,22 +46,22 @@ class Judged:
             sqrt(float((part**2).sum())),
         )
 
-    @property
-    def astray(self) -> float:
-        """How far the logarithm of the ratio is from 0, whatever chance may have added."""
-        return 0.0 if self.ratio is None else abs(float(np.log(self.ratio)))
-
 
 def breach(canary: Judged, champion: Judged) -> str:
     """Why a canary is to be taken back; empty if it may go on.
 
-    It goes astray by more than a quarter, surely, and by more than the champion does on its own recipients:
-    what leads both astray, a holiday say, is no fault of the canary.
+    It goes astray by more than a quarter, surely, and surely farther than the champion does on its own
+    recipients: what leads both astray, a holiday say, is no fault of the canary.
     """
     if canary.ratio is None or canary.error is None:
         return ""
-    if canary.astray - _SURE * canary.error <= _TOLERATED or canary.astray <= champion.astray:
+    astray = abs(log(canary.ratio))
+    if astray - _SURE * canary.error <= _TOLERATED:
         return ""
+    if champion.ratio is not None and champion.error is not None:
+        farther = astray - abs(log(champion.ratio))
+        if farther <= _SURE * hypot(canary.error, champion.error):
+            return ""
     beside = "" if champion.ratio is None else f", the champion's {champion.ratio:.2f} times"
     told = f"the canary's probabilities of {canary.sends:,} sends are {canary.ratio:.2f} times what happened"
     return told + beside

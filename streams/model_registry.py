@@ -6,6 +6,8 @@ from typing import Any, Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from models.hours import CANDIDATES
+from models.sendtime.model import ModelRefused
 from schemas.settings import Settings
 from sinks.registry import VersionUnknown, keys
 from sinks.registry.artefact import Artefact
@@ -68,7 +70,7 @@ def _roles(control: Control) -> dict[str, tuple[State, Deployed]]:
     return roles
 
 
-def promotion(settings: Settings, version: str, role: Role, share: float) -> ModelChange:
+def promotion(settings: Settings, control: Control, version: str, role: Role, share: float) -> ModelChange:
     """The change that gives a version of the registry a role, checked as the workers will check it.
 
     Raises `RegistryError` or `ModelRefused`.
@@ -76,6 +78,13 @@ def promotion(settings: Settings, version: str, role: Role, share: float) -> Mod
     if version == BUILT_IN:
         return ModelChange(BUILT_IN, role, share)
     artefact = registry(settings).get(version)
+    slots = artefact.facts.get("slots", CANDIDATES)
+    if slots != CANDIDATES:
+        raise ModelRefused(
+            f"{artefact.version} was trained to choose among {slots} hours; workers ask for 24"
+        )
+    if role != "champion" and control.line and control.line[-1].version == artefact.version:
+        raise ModelRefused(f"{artefact.version} is champion: it cannot be {role} beside itself")
     serving.load(artefact, serving.trusted_keys(settings))
     return change_of(artefact, role, share)
 
@@ -88,14 +97,10 @@ def change_of(artefact: Artefact, role: Role, share: float) -> ModelChange:
 def former(control: Control) -> ModelChange:
     """The change that makes the champion before the present one champion again, or the built-in.
 
-    A version that is promoted again is gone back to: what came after it the first time is forgotten. Needs no
-    registry, since control has the artefacts. Raises `NothingBefore`.
+    Goes back along `Control.line`, and needs no registry, since control has the artefacts. Raises
+    `NothingBefore`.
     """
-    line: list[Deployed] = []
-    for each in control.champions:
-        versions = [former.version for former in line]
-        line = line[: versions.index(each.version)] if each.version in versions else line
-        line = [] if each.version == BUILT_IN else [*line, each]
+    line = control.line
     if not line:
         raise NothingBefore("no trained model is champion: there is nothing to go back from")
     if len(line) == 1:
@@ -116,9 +121,9 @@ def in_role(control: Control, beginning: str) -> str:
 
 
 def signing_key(settings: Settings, tell: Callable[[str], None]) -> Ed25519PrivateKey:
-    """The key that models are signed by, made where it is not there yet. Raises `KeyRefused`."""
+    """The key that models are signed by; made where none is set, and none is there. Raises `KeyRefused`."""
     place = serving.signing_key(settings)
-    if not place.exists():
+    if settings.model_key is None and not place.exists():
         keys.make_pair(place)
         tell(
             f"Made a key to sign models by: {place}. Workers take models from whom they trust: give those on "

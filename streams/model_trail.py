@@ -11,7 +11,7 @@ from models import off_policy, zones
 from models.hours import CANDIDATES
 from models.off_policy import Estimate, Log, Target, Valuation
 from models.sendtime import second_head
-from models.sendtime.activity import Activity
+from models.sendtime.activity import Activity, TooFew
 from models.sendtime.model import Question
 from sinks.clickhouse.client import ClickHouse
 from sinks.clickhouse.query import READ_ONLY
@@ -19,20 +19,24 @@ from streams.warehouse import Warehouse
 
 _HOUR_S: Final = 3600
 _PARTS: Final = 8  # of recipients, so that a long trail fits into a small ClickHouse's memory
-# A send that its lane held up went in another hour than the model chose: it tells nothing of the choice.
+# A send that was released in another hour than the model chose tells nothing of the choice. Of whom nothing
+# is kept, nothing is known: not that they were not active. An hour that counts less than half is of opens
+# alone, or of clicks that a machine may have made. A reward comes in the hours after that of the send, in
+# whose beginning the visit that set it off may still go on.
 _SQL: Final = """
 SELECT cityHash64(d.recipient_id) AS unit, d.model, d.canary, d.propensity, d.hours_left,
     d.due_at = d.first_at AS first, d.due_at = d.likeliest_at AS likeliest,
     ifNull(d.shadow_model, ''), ifNull(d.shadow_propensity, 0), d.score,
     toUnixTimestamp(toStartOfHour(assumeNotNull(d.due_at))) AS went,
-    arrayExists(h -> h >= went AND h < went + 3600 * %(hours)s, a.rewarding) AS rewarded,
-    toHour(assumeNotNull(d.due_at)) AS slot, d.tier,
+    arrayExists(h -> h > went AND h <= went + 3600 * %(hours)s, a.rewarding) AS rewarded,
+    has(a.active, went) AS active, toHour(assumeNotNull(d.due_at)) AS slot,
     toUnixTimestamp(d.at), ifNull(d.hours_mask, 0), d.control_version
 FROM (
     SELECT * FROM decision
     WHERE outcome = 'scheduled' AND model IS NOT NULL AND regret IS NOT NULL AND arm = 'model'
         AND at >= toDateTime64(%(since)s, 3, 'UTC') AND due_at < toDateTime64(%(until)s, 3, 'UTC')
-        AND cityHash64(recipient_id) %% %(parts)s = %(part)s
+        AND tier != 'unprofiled' AND cityHash64(recipient_id) %% %(parts)s = %(part)s
+        AND recipient_id IN (SELECT recipient_id FROM activity)
 ) AS d
 INNER JOIN (
     SELECT decision_id, min(at) AS released FROM release WHERE outcome = 'released'
@@ -40,7 +44,8 @@ INNER JOIN (
     GROUP BY decision_id
 ) AS r ON r.decision_id = d.decision_id
 LEFT JOIN (
-    SELECT recipient_id, groupArrayIf(toUnixTimestamp(hour), clicks > 0 OR NOT %(clicks)s) AS rewarding
+    SELECT recipient_id, groupArrayIf(toUnixTimestamp(hour), weight >= 0.5) AS active,
+        groupArrayIf(toUnixTimestamp(hour), if(%(clicks)s, clicks >= 0.5, weight >= 0.5)) AS rewarding
     FROM activity
     WHERE hour >= toDateTime(%(since)s, 'UTC') AND cityHash64(recipient_id) %% %(parts)s = %(part)s
     GROUP BY recipient_id
@@ -49,7 +54,7 @@ WHERE toStartOfHour(r.released) = toStartOfHour(assumeNotNull(d.due_at))
 """
 _NAMES: Final = (
     *("unit", "model", "canary", "propensity", "hours_left", "first", "likeliest", "shadow_model"),
-    *("shadow_propensity", "score", "went", "rewarded", "slot", "tier", "at", "mask", "control_version"),
+    *("shadow_propensity", "score", "went", "rewarded", "active", "slot", "at", "mask", "control_version"),
 )
 
 
@@ -61,7 +66,8 @@ class NothingLogged(LookupError):
 class Sends:
     """n sends whose hour a model drew and in which they went, by column (n,), and what came of them.
 
-    `rewarded` is whether what was asked for happened within so many hours.
+    `rewarded` is whether what was asked for happened within so many hours after that hour, `active` whether
+    the recipient was active in it.
     """
 
     columns: dict[str, np.ndarray]
@@ -119,6 +125,8 @@ def as_asked(found: Sends, activity: Activity, hashes: np.ndarray, default_zone:
     whole = (slot >= 0) & (slot < CANDIDATES)
     which = np.flatnonzero(whole & (mask >> np.where(whole, slot, 0) & 1 > 0))
     some, hour, slot, mask = found.picked(which), hour[which], slot[which], mask[which]
+    if not len(hashes):
+        raise TooFew("nobody's activity is in the table activity: there is nothing to learn from")
     place = np.minimum(np.searchsorted(hashes, some["hash"]), len(hashes) - 1)
     histories = activity.histories_at(np.where(hashes[place] == some["hash"], place, -1), hour)
     zone = np.where(histories.zone == b"", default_zone.encode(), histories.zone).astype("S32")

@@ -4,22 +4,21 @@ import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from models.off_policy import Estimate
+from models.profile import HALF_LIFE_DAYS
 from models.sendtime import evaluation, golden, second_head, training
 from models.sendtime.activity import Activity, TooFew
 from models.sendtime.evaluation import CHAMPION, Evaluation
-from models.sendtime.model import SCHEMA, HourModel
+from models.sendtime.model import SCHEMA, TIERS, HourModel
 from models.sendtime.second_head import Sends
 from models.sendtime.training import Report
 from schemas.profile import HOUR_MS
 from sinks.registry.artefact import Artefact, pack
-
-_HALF_LIFE_DAYS: Final = 90  # of the profile's weights
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def train(
         "first_hour": _iso(int(activity.hour.min())),
         "last_hour": _iso(until - 1),
         "slots": slots,
-        "half_life_days": _HALF_LIFE_DAYS,
+        "half_life_days": HALF_LIFE_DAYS,
         "thin": trained.model.thin,
         "temperature": trained.model.temperature,
         "floor": trained.model.floor,
@@ -73,19 +72,25 @@ def refine(
     hours: int,
     at: datetime,
     key: Ed25519PrivateKey,
-) -> tuple[Artefact | None, Estimate]:
-    """A model with its second head, and what that earns; None where that is not surely more.
+) -> tuple[Artefact | None, dict[str, Estimate]]:
+    """A model with its second head in the tiers where that surely earns more; None where it does in none.
 
-    Raises `TooFew` or `ArtefactRefused`.
+    With what it earns by tier, of those that have sends enough. Raises `TooFew` if none has.
     """
-    if len(sends) < second_head.FEWEST:
-        raise TooFew(
-            f"{len(sends)} sends were logged with their hours; at least {second_head.FEWEST} are needed"
-        )
-    earned = second_head.gain(model, sends)
-    if not (earned.reliable and earned.low > 0):
+    earned: dict[str, Estimate] = {}
+    few = ""
+    for tier, name in enumerate(TIERS):
+        if name == "prior":  # its hours are everybody's
+            continue
+        try:
+            earned[name] = second_head.gain(model, sends, tier)
+        except TooFew as error:
+            few = str(error)
+    if not earned:
+        raise TooFew(few)
+    won = [name for name, each in earned.items() if each.reliable and each.low > 0]
+    if not won:
         return None, earned
-    refined = second_head.refined(model, sends)
     facts = former.facts | {
         "trained_at": at.astimezone(UTC).isoformat(timespec="seconds"),
         "refined_from": former.version,
@@ -93,9 +98,10 @@ def refine(
             "sends": len(sends),
             "reward": reward,
             "hours": hours,
-            "gain": [earned.value, earned.low, earned.high],
+            "gain": {name: [earned[name].value, earned[name].low, earned[name].high] for name in won},
         },
     }
+    refined = second_head.refined(model, sends, [TIERS.index(name) for name in won])
     return pack(golden.arrays_of(refined), facts, key), earned
 
 

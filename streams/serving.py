@@ -54,8 +54,8 @@ def load(artefact: Artefact, trusted: Sequence[Ed25519PublicKey]) -> HourModel:
 class Serving:
     """Which models serve by a state of control; one that may not be used is told once, and another serves.
 
-    Of the champions the newest that may, at last the built-in one; of a canary or a shadow none. Asked by
-    several threads: the same artefact may be loaded twice, with the same result.
+    Of the line of champions the newest that may, at last the built-in one; of a canary or a shadow none.
+    Asked by several threads: the same artefact may be loaded twice, with the same result.
     """
 
     def __init__(self, policy: SendTime, trusted: Trusted) -> None:
@@ -66,7 +66,7 @@ class Serving:
     def models(self, control: Control) -> Models:
         """The models in force."""
         champion = next(
-            (model for each in reversed(control.champions) if (model := self._model(each)) is not None),
+            (model for each in reversed(control.line) if (model := self._model(each)) is not None),
             self._built_in,
         )
         canary = None if control.canary is None else self._model(control.canary)

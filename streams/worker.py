@@ -47,7 +47,9 @@ def load_policy(settings: Settings) -> Policy:
 
 
 def decide_spec(settings: Settings, client: Client) -> Spec:
-    """Everything that makes a DECIDE line. Raises PolicyError."""
+    """Everything that makes a DECIDE line. Raises PolicyError, or KeyRefused where `model_trust` is wrong."""
+    if settings.model_trust:
+        serving.trusted_keys(settings)  # now, and not at the first promotion
     handler = Decider(load_policy(settings), settings.partitions, lambda: serving.trusted_keys(settings))
     return Spec(
         decide.APP,

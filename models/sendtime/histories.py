@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from models import zones
+from models.profile import HALF_LIFE_DAYS
 from models.sendtime.shares import Prior, active_hours, log_shares
 
 UNSEEN: Final = -(1 << 40)  # the hour of an activity that never was
@@ -24,7 +25,7 @@ OF_HOURS: Final = (
 )
 _TRUSTED: Final = 20.0  # active hours at which a recipient's own hours get half of what trust can add
 _JUST_NOW: Final = 3.0  # hours in which the pull of a visit falls to 1/e
-_HALF_LIFE_H: Final = 90 * 24  # of the weights in `active`: the profile's
+_HALF_LIFE_H: Final = HALF_LIFE_DAYS * 24
 _SHORTEST_H: Final = 7 * 24
 
 

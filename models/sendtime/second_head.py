@@ -6,6 +6,7 @@ can be learnt only from sends whose hour was drawn with a known probability, eac
 the sends say little, and it is used only where off-policy evaluation says that it wins.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,11 +14,12 @@ import numpy as np
 
 from models import off_policy
 from models.off_policy import Estimate, Log, Target
+from models.sendtime.activity import TooFew
 from models.sendtime.histories import OF_HOURS, lag_terms, levels, terms
 from models.sendtime.model import QUANTUM, HourModel, Question
 from models.sendtime.training import fitted
 
-FEWEST: Final = 300  # sends of a tier, and 30 rewarded: below, the first head stays
+_FEWEST: Final = 300  # sends of a tier, and as many rewarded as below: else the first head stays
 _FEWEST_REWARDED: Final = 30
 _MOST_WEIGHT: Final = 20.0
 _SHRINKAGE: Final = 0.1  # of what the second head may add to the first, by scikit-learn's C
@@ -53,20 +55,28 @@ class Sends:
         )
 
 
-def refined(model: HourModel, sends: Sends) -> HourModel:
-    """A model with the second head where there are sends enough, by tier; its version is as before."""
-    tiers = model.tier_of(sends.asked.histories, sends.asked.known)
+def refined(model: HourModel, sends: Sends, tiers: Collection[int]) -> HourModel:
+    """A model with the second head in these tiers; its version is as before. Raises `TooFew`."""
+    of = model.tier_of(sends.asked.histories, sends.asked.known)
     weights, lag, calibration = model.weights.copy(), model.lag.copy(), model.calibration.copy()
-    for tier in np.unique(tiers[tiers > 0]).tolist():
-        some = sends.picked(np.flatnonzero(tiers == tier))
-        if len(some) < FEWEST or not _FEWEST_REWARDED <= some.reward.sum() <= len(some) - _FEWEST_REWARDED:
-            continue
+    for tier in tiers:
+        some = sends.picked(np.flatnonzero(of == tier))
+        _refuse_few(some)
         constant, share, added = _fit(model, tier, some)
         before, slope, of_rate, of_number = model.calibration[tier]
         weights[tier] = share * slope * model.weights[tier] + added[:OF_HOURS]
         lag[tier] = share * slope * model.lag[tier] + lag_terms() @ added[OF_HOURS:]
         calibration[tier] = (constant + share * before, 1.0, share * of_rate, share * of_number)
     return replace(model, weights=weights, lag=lag, calibration=calibration)
+
+
+def _refuse_few(sends: Sends) -> None:
+    rewarded = int(sends.reward.sum())
+    if len(sends) < _FEWEST or not _FEWEST_REWARDED <= rewarded <= len(sends) - _FEWEST_REWARDED:
+        raise TooFew(
+            f"{len(sends)} sends were logged with their hours, {rewarded} of them rewarded; at least "
+            f"{_FEWEST} are needed, {_FEWEST_REWARDED} of them rewarded and as many not"
+        )
 
 
 def _fit(model: HourModel, tier: int, sends: Sends) -> tuple[float, float, np.ndarray]:
@@ -86,14 +96,19 @@ def _fit(model: HourModel, tier: int, sends: Sends) -> tuple[float, float, np.nd
     return made - float(added @ found.mean(0)), float(factors[0] * _FREE), added
 
 
-def gain(model: HourModel, sends: Sends) -> Estimate:
-    """What the second head earns above the first, by SNIPS; each recipient's from sends of others."""
-    folds = np.random.default_rng(0).integers(0, _FOLDS, int(sends.unit.max()) + 1)[sends.unit]
-    first = model.chance_of(sends.asked, sends.slot)
-    second = np.empty(len(sends))
+def gain(model: HourModel, sends: Sends, tier: int) -> Estimate:
+    """What the second head earns above the first in a tier, by SNIPS; each recipient's from sends of others.
+
+    Raises `TooFew`.
+    """
+    some = sends.picked(np.flatnonzero(model.tier_of(sends.asked.histories, sends.asked.known) == tier))
+    _refuse_few(some)
+    folds = np.random.default_rng(0).integers(0, _FOLDS, int(some.unit.max()) + 1)[some.unit]
+    first = model.chance_of(some.asked, some.slot)
+    second = np.empty(len(some))
     for fold in range(_FOLDS):
         rest, mine = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        other = refined(model, sends.picked(rest))
-        second[mine] = other.chance_of(sends.asked.picked(mine), sends.slot[mine])
-    log = Log(sends.reward, sends.propensity, sends.unit)
+        other = refined(model, some.picked(rest), [tier])
+        second[mine] = other.chance_of(some.asked.picked(mine), some.slot[mine])
+    log = Log(some.reward, some.propensity, some.unit)
     return off_policy.difference(log, Target(second), Target(first)).snips

@@ -103,8 +103,8 @@ def refine(
     """Give a version a second head, learnt from logged sends: in which hour a message does something.
 
     Each send is weighted by one over the probability with which its hour was drawn. The second head is kept,
-    in a new candidate, only if it earns surely more than the first on sends of recipients that it was not
-    trained on (off-policy, SNIPS). Else nothing is written; exit code 4.
+    in a new candidate, only in tiers where it earns surely more than the first on sends of recipients that it
+    was not trained on (off-policy, SNIPS). Where in none, nothing is written; exit code 4.
     """
     settings = Settings()
     key, house = model_registry.signing_key(settings, _note), warehouse.connect(settings)
@@ -120,12 +120,15 @@ def refine(
         asked = model_trail.as_asked(found, activity, hashes, default_zone)
         report("second head")
         made, earned = model_training.refine(model, artefact, asked, reward, hours, datetime.now(UTC), key)
-    told = f"{show.many(len(asked), 'send')}: {earned.value:+.4f} [{earned.low:+.4f}, {earned.high:+.4f}]"
+    told = ", ".join(
+        f"{tier} {each.value:+.4f} [{each.low:+.4f}, {each.high:+.4f}]" for tier, each in earned.items()
+    )
+    told = f"{show.many(len(asked), 'send')}; above the first head: {told}"
     if made is None:
         typer.echo(f"The second head does not surely earn more, {told}: not switched on.", err=True)
         raise typer.Exit(4)
     kept = model_registry.registry(settings).put(made)
-    _say(f"{kept} is a candidate: {artefact.version} with a second head, {told} above the first.")
+    _say(f"{kept} is a candidate: {artefact.version} with a second head. {told}")
 
 
 def list_versions() -> None:
@@ -185,12 +188,14 @@ def markdown(version: str, facts: dict[str, Any]) -> str:
         for term in next(iter(factors.values())):
             lines.append(f"| {term} | {' | '.join(f'{each[term]:.3f}' for each in factors.values())} |")
     if second := facts.get("second_head"):
-        value, low, high = second["gain"]
+        gains = ", ".join(
+            f"{tier} {g[0]:+.4f} [{g[1]:+.4f}, {g[2]:+.4f}]" for tier, g in second["gain"].items()
+        )
         lines += [
             "",
             f"A second head on {facts['refined_from']}, learnt from {second['sends']:,} sends, rewarded by "
-            f"{second['reward']} within {second['hours']} hours: {value:+.4f} [{low:+.4f}, {high:+.4f}] over "
-            "the first. The factors and figures here are the first head's.",
+            f"{second['reward']} within {second['hours']} hours, by tier above the first: {gains}. "
+            "The factors and figures here are the first head's.",
         ]
     evaluated = facts.get("evaluation", {})
     if evaluated:
@@ -232,7 +237,9 @@ def promote(
     """
     settings = Settings()
     client = cluster.connect(settings)
-    made = model_registry.promotion(settings, version, to.value, share if to is Stage.CANARY else 0.0)
+    made = model_registry.promotion(
+        settings, changing.current(client), version, to.value, share if to is Stage.CANARY else 0.0
+    )
     number = changing.set_model(client, made, who(), why)
     of = f" for {share:.1%} of recipients" if to is Stage.CANARY else ""
     _say(f"{made.version} is {to.value}{of} from control version {number} on. {_EFFECT}")

@@ -19,15 +19,18 @@ from streams.cli.model import app
 from streams.control import ModelChange
 from streams.engine.control import Control, Deployed
 from streams.model_guard import Judged
-from streams.model_trail import NothingLogged, Sends, Valued
+from streams.model_trail import NothingLogged, Valued
 
 _MOVED: Final = 0.2  # of the stability index: the usual mark
 _GUARD: Final = "model guard"
+_ACTIVE: Final[tuple[int, Literal["any", "click"]]] = (1, "any")
 
 Days = Annotated[int, typer.Option(min=1, help="The latest so many days of the deployment's clock.")]
 Hours = Annotated[
     int,
-    typer.Option(min=1, max=168, help="A send is rewarded if the recipient is active within so many hours."),
+    typer.Option(
+        min=1, max=168, help="A send is rewarded by what happens within so many hours after its own."
+    ),
 ]
 Reward = Annotated[
     Literal["any", "click"], typer.Option(help="What is rewarded: any activity, or a click by a person.")
@@ -39,9 +42,10 @@ def ope(days: Days = 30, hours: Hours = 3, reward: Reward = "any", as_json: Json
     """Value policies that were not in force, on the sends whose hours a model drew: off-policy evaluation.
 
     Each send counts by how much more or less likely the other policy would have taken its hour (SNIPS;
-    intervals over recipients). `gain` is against the policy that chose. Sends that their lane held up beyond
-    the chosen hour, the control arm, and campaigns that send at once are left out. A value that rests on too
-    few recipients is marked: no interval heals that.
+    intervals over recipients). `gain` is against the policy that chose. Left out are sends released in
+    another hour than the chosen one, recipients without a profile, the control arm, and campaigns that send
+    at once; what a lane held up after the release is not seen. A value that rests on too few recipients is
+    marked: no interval heals that.
     """
     until = changing.now(cluster.connect(Settings()))
     found = model_trail.sends(
@@ -119,9 +123,7 @@ def drift(days: Days = 14, as_json: Json = False) -> None:
     activity, _ = activity_trail.activity_of(house, until, 365, policy.contact.default_zone)
     last, first = until // HOUR_MS, until // HOUR_MS - days * 24
     found = surprise(models.champion, activity, first, last)
-    moved, sends = _moved(
-        model_trail.sends(house, until - 2 * days * DAY_MS, until, 1, "any"), until - days * DAY_MS
-    )
+    moved, sends = _moved(house, until, days)
     if as_json:
         surprises = {name: _finite(value) for name, value in vars(found).items()}
         told = {"version": models.champion.version, "surprise": surprises, "stability": moved, "sends": sends}
@@ -151,9 +153,13 @@ def drift(days: Days = 14, as_json: Json = False) -> None:
         console.print("The model is more surprised than own hours alone: train a new one.", style="bold")
 
 
-def _moved(sends: Sends, since: int) -> tuple[float, int]:
-    """The index of what was chosen since (UTC ms) and what was before, and how many sends it is of."""
-    after = sends["at"] * 1000 >= since
+def _moved(house: warehouse.Warehouse, until: int, days: int) -> tuple[float, int]:
+    """The index of the hours chosen in the last days and in as many before, and how many sends it is of."""
+    try:
+        sends = model_trail.sends(house, until - 2 * days * DAY_MS, until, 1, "any")
+    except NothingLogged:
+        return 0.0, 0
+    after = sends["at"] * 1000 >= until - days * DAY_MS
     counts = [np.bincount(sends["slot"][which].astype(np.int64), minlength=24) for which in (~after, after)]
     return stability(*counts), len(sends)
 
@@ -207,9 +213,10 @@ def _judged(house: warehouse.Warehouse, control: Control, canary: Deployed, days
     on_trial = (
         found["canary"] & (found["model"] == canary.version) & (found["control_version"] >= canary.since)
     )
-    champion = control.champions[-1] if control.champions else None
-    alike = ~found["canary"] & (champion is None or _rewarded(champion) == of)
-    judged, beside = Judged.of(found.picked(on_trial)), Judged.of(found.picked(alike))
+    champion = control.line[-1] if control.line else None
+    alike = ~found["canary"] & (of == (_ACTIVE if champion is None else _rewarded(champion)))
+    what = "active" if of == _ACTIVE else "rewarded"
+    judged, beside = Judged.of(found.picked(on_trial), what), Judged.of(found.picked(alike), what)
     ratio = "too few to judge" if judged.ratio is None else f"told {judged.ratio:.2f} times what happened"
     return f"{canary.version}: {show.many(judged.sends, 'send')}, {ratio}", model_guard.breach(judged, beside)
 
@@ -217,7 +224,7 @@ def _judged(house: warehouse.Warehouse, control: Control, canary: Deployed, days
 def _rewarded(model: Deployed) -> tuple[int, Literal["any", "click"]]:
     """What a model's probabilities are of: within how many hours, and what; of a first head being active."""
     second = json.loads(model.card).get("second_head") if model.card else None
-    return (1, "any") if second is None else (second["hours"], second["reward"])
+    return _ACTIVE if second is None else (second["hours"], second["reward"])
 
 
 def register(_: typer.Typer) -> None:

@@ -99,6 +99,19 @@ class Control:
         )
         return replace(self, version=version, clock=clock)
 
+    @property
+    def line(self) -> tuple[Deployed, ...]:
+        """The champions that one may go back along, the present one last; none: the built-in one serves.
+
+        A version that is promoted again is gone back to: what came after it the first time is forgotten.
+        """
+        line: tuple[Deployed, ...] = ()
+        for each in self.champions:
+            versions = [former.version for former in line]
+            line = line[: versions.index(each.version)] if each.version in versions else line
+            line = (*line, each) if each.card else ()
+        return line
+
     def _with_model(self, since: int, role: str, version: str, **artefact: Any) -> "Control":
         """A model has one role at a time: it leaves the one that it had."""
         canary = None if self.canary is not None and self.canary.version == version else self.canary

@@ -7,13 +7,15 @@ import pytest
 
 from models.hours import CANDIDATES
 from models.sendtime import second_head
-from models.sendtime.model import HourModel, Question
+from models.sendtime.activity import TooFew
+from models.sendtime.model import TIERS, HourModel, Question
 from models.sendtime.second_head import Sends
 from schemas.profile import WEEK_HOURS, WEIGHT_ONE
 from tests.support.cuts import PACKAGED
 from tests.unit.test_sendtime import MIDNIGHT, histories
 
 MODEL = HourModel.built_in(PACKAGED.send_time)
+RECIPIENT = TIERS.index("recipient")
 PEOPLE = 1500
 EVERY = 4
 
@@ -44,11 +46,11 @@ def world(rewarding: np.ndarray, seed: int) -> Sends:
 def test_a_head_that_knows_what_hours_earn_wins_and_one_of_noise_does_not() -> None:
     mornings = np.full(CANDIDATES, 0.02)
     mornings[8] = 0.5  # people are there at 19 more often, but it is at 8 that they click
-    won = second_head.gain(MODEL, world(mornings, 1))
+    won = second_head.gain(MODEL, world(mornings, 1), RECIPIENT)
     assert won.reliable
     assert won.low > 0
     for seed in range(2, 6):
-        even = second_head.gain(MODEL, world(np.full(CANDIDATES, 0.2), seed))
+        even = second_head.gain(MODEL, world(np.full(CANDIDATES, 0.2), seed), RECIPIENT)
         assert not (even.reliable and even.low > 0), even
 
 
@@ -56,7 +58,7 @@ def test_the_refined_model_prefers_what_earns_and_tells_how_likely_that_is() -> 
     rewarding = np.full(CANDIDATES, 0.02)
     rewarding[8] = 0.5
     sends = world(rewarding, 3)
-    refined = second_head.refined(MODEL, sends)
+    refined = second_head.refined(MODEL, sends, [RECIPIENT])
     before, after = MODEL.choose(sends.asked), refined.choose(sends.asked)
     assert (before.slot == 8).mean() < 0.3
     assert (after.slot == 8).mean() > (before.slot == 8).mean() + 0.2
@@ -64,10 +66,16 @@ def test_the_refined_model_prefers_what_earns_and_tells_how_likely_that_is() -> 
     assert told == pytest.approx(0.5, abs=0.2)
 
 
-def test_a_tier_with_too_few_sends_keeps_its_first_head() -> None:
-    sends = world(np.full(CANDIDATES, 0.2), 4).picked(np.arange(second_head.FEWEST - 1))
-    refined = second_head.refined(MODEL, sends)
-    assert (refined.weights == MODEL.weights).all()
-    assert (refined.calibration == MODEL.calibration).all()
-    never = world(np.zeros(CANDIDATES), 5)
-    assert (second_head.refined(MODEL, never).lag == MODEL.lag).all()
+def test_sends_too_few_or_all_alike_in_reward_are_refused() -> None:
+    sends = world(np.full(CANDIDATES, 0.2), 4)
+    for some in (sends.picked(np.arange(200)), world(np.zeros(CANDIDATES), 5)):
+        with pytest.raises(TooFew, match="at least 300 are needed"):
+            second_head.refined(MODEL, some, [RECIPIENT])
+        with pytest.raises(TooFew):
+            second_head.gain(MODEL, some, RECIPIENT)
+
+
+def test_a_tier_that_is_not_named_keeps_its_first_head() -> None:
+    refined = second_head.refined(MODEL, world(np.full(CANDIDATES, 0.2), 4), [RECIPIENT])
+    assert (refined.weights[:RECIPIENT] == MODEL.weights[:RECIPIENT]).all()
+    assert (refined.weights[RECIPIENT] != MODEL.weights[RECIPIENT]).any()
