@@ -70,7 +70,7 @@ def _roles(control: Control) -> dict[str, tuple[State, Deployed]]:
     return roles
 
 
-def promotion(settings: Settings, control: Control, version: str, role: Role, share: float) -> ModelChange:
+def promotion(settings: Settings, version: str, role: Role, share: float) -> ModelChange:
     """The change that gives a version of the registry a role, checked as the workers will check it.
 
     Raises `RegistryError` or `ModelRefused`.
@@ -83,10 +83,14 @@ def promotion(settings: Settings, control: Control, version: str, role: Role, sh
         raise ModelRefused(
             f"{artefact.version} was trained to choose among {slots} hours; workers ask for 24"
         )
-    if role != "champion" and control.line and control.line[-1].version == artefact.version:
-        raise ModelRefused(f"{artefact.version} is champion: it cannot be {role} beside itself")
     serving.load(artefact, serving.trusted_keys(settings))
     return change_of(artefact, role, share)
+
+
+def refuse_beside_itself(change: ModelChange, control: Control) -> None:
+    """Check that the champion is not to be its own canary or shadow. Raises `ModelRefused`."""
+    if change.role != "champion" and control.line and control.line[-1].version == change.version:
+        raise ModelRefused(f"{change.version} is champion: it cannot be {change.role} beside itself")
 
 
 def change_of(artefact: Artefact, role: Role, share: float) -> ModelChange:

@@ -112,7 +112,11 @@ def card_of(found: Evaluation) -> dict[str, Any]:
         "recipients": found.recipients,
         "champion": CHAMPION,
         "models": {name: dict(each) for name, each in found.models.items()},
-        "calibration": {"ratio": list(found.calibration.ratio), "ece": found.calibration.ece},
+        "calibration": {
+            "ratio": list(found.calibration.ratio),
+            "ratio_raw": found.calibration.ratio_raw,
+            "ece": found.calibration.ece,
+        },
     }
 
 

@@ -83,7 +83,8 @@ def slots_of(slots: int) -> int:
 @contextmanager
 def steps(name: str, total: int) -> Iterator[Callable[[str], None]]:
     """Show a bar on stderr that is told of each step."""
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=total, completed=-1)  # a step is done when the next begins
 
         def report(step: str) -> None:
@@ -128,11 +129,11 @@ def tell(console: Console, described: Mapping[str, Any], found: Evaluation) -> N
     console.print()
     console.print(_table(f"{CHAMPION} less", found.differences))
     console.print()
-    names = [*found.models]
-    heads = ["visits", *map(_short, names)]
-    made = show.table("any1 by active hours", *heads, right=heads)
-    for bucket, (windows, each) in found.by_history.items():
-        made.add_row(_bucket(bucket), f"{windows:,}", *(f"{each[name][0]:.3f}" for name in names))
+    buckets = {_bucket(bucket): each for bucket, each in found.by_history.items()}
+    made = show.table("any1 by active hours", *buckets, right=[*buckets])
+    made.add_row("visits", *(f"{windows:,}" for windows, _ in buckets.values()), end_section=True)
+    for name in found.models:
+        made.add_row(name, *(f"{each[name][0]:.3f}" for _, each in buckets.values()))
     console.print(made)
     calibration = found.calibration
     value, low, high = calibration.ratio

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from models.hours import CANDIDATES
 from schemas.profile import DAY_MS, HOUR_MS
 from schemas.settings import Settings
 from streams import (
@@ -23,7 +24,7 @@ from streams import (
 from streams import control as changing
 from streams.cli import show
 from streams.cli.control import Why, who
-from streams.cli.model import At, DefaultZone, Recipient, SlotsOption, Zone, app, slots_of, steps
+from streams.cli.model import At, DefaultZone, Recipient, Zone, app, steps
 from streams.event_file import Columns
 from streams.model_registry import Known
 from streams.model_training import Source
@@ -59,15 +60,13 @@ def train(
     days: Annotated[
         int, typer.Option(min=1, help="Of ClickHouse's table: the latest so many days in it.")
     ] = 365,
-    slots: SlotsOption = 24,
 ) -> None:
     """Train a model, evaluate it, sign it, and keep it in the registry as a candidate.
 
     It is evaluated first, trained on all but the latest quarter, and the card says with what result; then it
     is trained on everything. Workers know nothing of it before `opportune model promote`.
     """
-    settings, count = Settings(), slots_of(slots)
-    key = model_registry.signing_key(settings, _note)
+    settings = Settings()
     with steps("training", _STEPS) as report:
         report("events")
         if events is not None:
@@ -78,17 +77,14 @@ def train(
             until = activity_trail.latest(house)
             activity, _ = activity_trail.activity_of(house, until, days, default_zone)
             source = Source("clickhouse", None)
-        artefact, found = model_training.train(activity, count, source, datetime.now(UTC), key, report)
+        key = model_registry.signing_key(settings, _note)
+        artefact, found = model_training.train(activity, CANDIDATES, source, datetime.now(UTC), key, report)
     version = model_registry.registry(settings).put(artefact)
     any1, nothing = found.models["activity"]["any1"], found.models["global_hour"]["any1"]
-    console = show.console()
-    console.print(
-        f"{version} is a candidate, in {serving.registry_folder(settings)}", markup=False, soft_wrap=True
-    )
-    console.print(
-        f"any1 {any1[0]:.3f} [{any1[1]:.3f}, {any1[2]:.3f}], best hour for everybody {nothing[0]:.3f}. "
-        f"Look closer: opportune model card {version}. Try it: opportune model promote {version} --to shadow"
-    )
+    _say(f"{version} is a candidate, in {serving.registry_folder(settings)}")
+    _say(f"any1 {any1[0]:.3f} [{any1[1]:.3f}, {any1[2]:.3f}], best hour for everybody {nothing[0]:.3f}.")
+    _say(f"Look closer: opportune model card {version}")
+    _say(f'Try it: opportune model promote {version} --to shadow --why "a first look"')
 
 
 def refine(
@@ -161,13 +157,18 @@ def card(
     version: Version,
     json: Annotated[bool, typer.Option("--json", help="For machines: the card as it was signed.")] = False,
 ) -> None:
-    """Show a version's card, as Markdown: what it is, what it was trained on, how it did."""
+    """Show a version's card, as Markdown: what it is, what it was trained on, how it did.
+
+    Checks the version as workers do; exit code 1, and why, where they would refuse it.
+    """
     settings = Settings()
     artefact = model_registry.registry(settings).get(version)
     if json:
         typer.echo(artefact.card.decode())
         return
     typer.echo(markdown(artefact.version, artefact.facts))
+    serving.load(artefact, serving.trusted_keys(settings))
+    typer.echo("\nChecked: whole, signed by a key that is trusted here, and answering as in training.")
 
 
 def markdown(version: str, facts: dict[str, Any]) -> str:
@@ -210,8 +211,12 @@ def markdown(version: str, facts: dict[str, Any]) -> str:
         for name, each in evaluated["models"].items():
             cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*each[m]) if m in each else "–" for m in head]
             lines.append(f"| {name} | {' | '.join(cells)} |")
-        ratio = evaluated["calibration"]["ratio"]
-        lines += ["", f"Calibration {ratio[0]:.3f} [{ratio[1]:.3f}, {ratio[2]:.3f}]."]
+        ratio, served = evaluated["calibration"]["ratio"], evaluated["calibration"]["ratio_raw"]
+        lines += [
+            "",
+            f"Its probabilities were {served:.3f} times what happened, as workers serve it; with an online "
+            f"intercept, which they do not have, {ratio[0]:.3f} [{ratio[1]:.3f}, {ratio[2]:.3f}].",
+        ]
     lines += [
         "",
         "It learns when people are active, not when they read mail, and knows nothing of the message. "
@@ -236,10 +241,9 @@ def promote(
     that they refuse all the same leaves the former champion in force, with an error in their logs.
     """
     settings = Settings()
+    made = model_registry.promotion(settings, version, to.value, share if to is Stage.CANARY else 0.0)
     client = cluster.connect(settings)
-    made = model_registry.promotion(
-        settings, changing.current(client), version, to.value, share if to is Stage.CANARY else 0.0
-    )
+    model_registry.refuse_beside_itself(made, changing.current(client))
     number = changing.set_model(client, made, who(), why)
     of = f" for {share:.1%} of recipients" if to is Stage.CANARY else ""
     _say(f"{made.version} is {to.value}{of} from control version {number} on. {_EFFECT}")

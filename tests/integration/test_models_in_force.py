@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -33,8 +34,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse]
 
 DAYS, HOUSEHOLDS = 45, 350
 START = completejourney.FIRST + timedelta(days=DAYS, hours=14)  # the shops are open
-LIVE = timedelta(hours=24)
-SPEED = 1500.0
+STRETCH = timedelta(hours=12)  # so that each stage has a part of two of them
+SPEED = 3000.0
 SHARE = 0.5
 
 
@@ -69,33 +70,52 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, 
         version = said["trained"].split()[0]
         said["listed"] = _run(stack, "model", "list")
 
-        events = completejourney.events(START, START + LIVE, HOUSEHOLDS)
-        living = Thread(
-            target=session.live, args=(stack.client, events, START, START + LIVE, SPEED, lambda _: None)
-        )
-        living.start()
         since: dict[str, int] = {}
-        pause = LIVE.total_seconds() / SPEED / 7
-        for stage in ("shadow", "canary", "champion"):
-            time.sleep(pause)
+
+        def promote(stage: str) -> None:
             words = ["model", "promote", version[:8], "--to", stage, "--why", "a test"]
             said[stage] = _run(stack, *words, *(["--share", str(SHARE)] if stage == "canary" else []))
             since[stage] = _version_of(said[stage])
-        time.sleep(pause)
-        worker.kill()
-        worker.wait()
-        stack.start_worker()
-        time.sleep(pause)
-        since["tampered"] = changing.set_model(stack.client, _tampered(), "mallory", "a test")
-        time.sleep(pause)
-        said["undone"] = _run(stack, "model", "rollback", "--why", "a test")
-        said["rollback"] = _run(stack, "model", "rollback", "--why", "a test")
-        since["rollback"] = _version_of(said["rollback"])
-        living.join(stacks.PATIENCE_S)
-        assert not living.is_alive()
+
+        def kill() -> None:
+            worker.kill()
+            worker.wait()
+            stack.start_worker()
+
+        def tamper() -> None:
+            since["tampered"] = changing.set_model(stack.client, _tampered(), "mallory", "a test")
+
+        def go_back() -> None:
+            said["undone"] = _run(stack, "model", "rollback", "--why", "a test")
+            said["rollback"] = _run(stack, "model", "rollback", "--why", "a test")
+            since["rollback"] = _version_of(said["rollback"])
+
+        stages: list[Callable[[], None]] = [
+            *(partial(promote, stage) for stage in ("shadow", "canary", "champion")),
+            kill,
+            tamper,
+            go_back,
+        ]
+        for number, change in enumerate(stages):
+            _live_through(stack, number, change)
         stacks.await_quiet(stack)
         support.await_landed(stack, recorder)
         yield stack, house, Told(version, since, said)
+
+
+def _live_through(stack: Stack, number: int, change: Callable[[], None]) -> None:
+    """Live through one stretch, with a change in its midst."""
+    begin = START + number * STRETCH
+    events = completejourney.events(begin, begin + STRETCH, HOUSEHOLDS)
+    living = Thread(
+        target=session.live, args=(stack.client, events, begin, begin + STRETCH, SPEED, lambda _: None)
+    )
+    living.start()
+    time.sleep(STRETCH.total_seconds() / SPEED / 2)
+    change()
+    living.join(stacks.PATIENCE_S)
+    assert not living.is_alive()
+    stacks.await_quiet(stack)
 
 
 def _tampered() -> ModelChange:
