@@ -15,7 +15,6 @@ from models.inputs import Moment, Rules
 from models.sendtime.histories import Histories
 from models.sendtime.model import TIERS, Chosen, Question
 from models.sendtime.serving import Shadowed
-from models.sendtime.shares import active_hours
 from schemas.audit import Gate
 from schemas.layouts import picked
 from schemas.policy import Campaign
@@ -294,7 +293,7 @@ class _Told:
             "regret": regret,
             "model": weighed.rules.models.of(canary).version,
             "canary": canary,
-            "active_hours": float(active_hours(weighed.question.histories.active[i : i + 1])[0]),
+            "active_hours": float(weighed.question.histories.active_hours[i]),
             "hours_left": int(allowed.sum()),
             "hours_mask": int(allowed @ _BITS),
             "first_at": int(due[np.argmax(allowed)]),
@@ -307,16 +306,8 @@ _NOT_SCHEDULED: Final[dict[str, Any]] = {
     **dict.fromkeys(
         (
             *("due_at", "expires_at", "tier", "score", "runner_up_at", "runner_up_score", "propensity"),
-            *(
-                "best_at",
-                "regret",
-                "model",
-                "active_hours",
-                "hours_left",
-                "hours_mask",
-                "first_at",
-                "likeliest_at",
-            ),
+            *("best_at", "regret", "model", "active_hours", "hours_left", "hours_mask", "first_at"),
+            "likeliest_at",
         )
     ),
     **_NO_SHADOW,

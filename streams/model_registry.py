@@ -19,7 +19,6 @@ from streams.serving import BUILT_IN
 
 State = Literal["candidate", "shadow", "canary", "champion", "retired"]
 
-
 _CANDIDATE: Final[tuple[State, None]] = ("candidate", None)
 
 
@@ -81,7 +80,8 @@ def promotion(settings: Settings, version: str, role: Role, share: float) -> Mod
     slots = artefact.facts.get("slots", CANDIDATES)
     if slots != CANDIDATES:
         raise ModelRefused(
-            f"{artefact.version} was trained to choose among {slots} hours; workers ask for 24"
+            f"{artefact.version} was trained to choose among {slots} hours, workers ask for {CANDIDATES}: "
+            "train another"
         )
     serving.load(artefact, serving.trusted_keys(settings))
     return change_of(artefact, role, share)

@@ -36,7 +36,9 @@ FROM (
     WHERE outcome = 'scheduled' AND model IS NOT NULL AND regret IS NOT NULL AND arm = 'model'
         AND at >= toDateTime64(%(since)s, 3, 'UTC') AND due_at < toDateTime64(%(until)s, 3, 'UTC')
         AND tier != 'unprofiled' AND cityHash64(recipient_id) %% %(parts)s = %(part)s
-        AND recipient_id IN (SELECT recipient_id FROM activity)
+        AND recipient_id IN (
+            SELECT recipient_id FROM activity WHERE cityHash64(recipient_id) %% %(parts)s = %(part)s
+        )
 ) AS d
 INNER JOIN (
     SELECT decision_id, min(at) AS released FROM release WHERE outcome = 'released'

@@ -39,6 +39,8 @@ class Models:
         told: list[dict[str, float]] = [{} for _ in range(len(slot))]
         for trial in (False, True):
             mine = np.flatnonzero(on_trial == trial)
+            if not len(mine):
+                continue
             found = self.of(trial).terms_of(asked.picked(mine), tier[mine], slot[mine])
             for name, values in found.items():
                 for i, value in zip(mine.tolist(), values.tolist(), strict=True):

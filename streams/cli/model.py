@@ -32,7 +32,6 @@ At = Annotated[str, typer.Option(help="Column that says when: ISO 8601, Unix sec
 Zone = Annotated[
     str | None, typer.Option(help="Column with an IANA zone, or an offset like +02:00.", show_default=False)
 ]
-SlotsOption = Annotated[int, typer.Option("--slots", help="Hours to choose from: 24 or 168.")]
 DefaultZone = Annotated[str, typer.Option(help="Zone of rows that have none.")]
 
 
@@ -43,7 +42,7 @@ def evaluate(
     at: At = "at",
     zone: Zone = None,
     default_zone: DefaultZone = "UTC",
-    slots: SlotsOption = 24,
+    slots: Annotated[int, typer.Option(help="Hours to choose from: 24 or 168.")] = 24,
     json: Annotated[bool, typer.Option("--json", help="For machines: everything, whole.")] = False,
 ) -> None:
     """Train on the earlier events of a file, try the model on the latest quarter, beside simple rules.
@@ -52,7 +51,8 @@ def evaluate(
     often the chosen hour was such a one. The model sees only what the stream's profile would have held at
     that moment. Intervals, in brackets, hold the true value with 95 %: a bootstrap over recipients.
     """
-    slots = slots_of(slots)
+    if slots not in _SLOTS:
+        raise typer.BadParameter("24 or 168", param_hint="--slots")
     activity, count = event_file.read(events, Columns(recipient, at, zone, default_zone))
     with steps("evaluating", 9) as report:
         found = evaluation.evaluate(activity, slots, report)
@@ -71,13 +71,6 @@ def evaluate(
         typer.echo(show.as_json(machine_form(described, found)))
         return
     tell(show.console(), described, found)
-
-
-def slots_of(slots: int) -> int:
-    """Check the number of hours to choose from. Raises BadParameter."""
-    if slots not in _SLOTS:
-        raise typer.BadParameter("24 or 168", param_hint="--slots")
-    return slots
 
 
 @contextmanager

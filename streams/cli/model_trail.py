@@ -23,6 +23,7 @@ from streams.model_trail import NothingLogged, Valued
 
 _MOVED: Final = 0.2  # of the stability index: the usual mark
 _GUARD: Final = "model guard"
+_REWARDS: Final = {"any": "active", "click": "a click"}
 _ACTIVE: Final[tuple[int, Literal["any", "click"]]] = (1, "any")
 
 Days = Annotated[int, typer.Option(min=1, help="The latest so many days of the deployment's clock.")]
@@ -60,7 +61,8 @@ def ope(days: Days = 30, hours: Hours = 3, reward: Reward = "any", as_json: Json
     console = show.console()
     people = show.many(len(np.unique(found["unit"])), "recipient")
     console.print(
-        f"{show.many(len(found), 'send')} of {people}; rewarded: active within {show.many(hours, 'hour')}.",
+        f"{show.many(len(found), 'send')} of {people}; rewarded: {_REWARDS[reward]} within "
+        f"{show.many(hours, 'hour')} after.",
         soft_wrap=True,
     )
     right = ("sends", "value", "gain", "effective sends", "mean weight")
@@ -115,9 +117,8 @@ def drift(days: Days = 14, as_json: Json = False) -> None:
     nothing else explains it. Of a model with a second head, which tells rewards, the surprise means nothing.
     """
     settings = Settings()
-    until = changing.now(cluster.connect(settings))
-    house = warehouse.connect(settings)
-    control = changing.current(cluster.connect(settings))
+    client, house = cluster.connect(settings), warehouse.connect(settings)
+    until, control = changing.now(client), changing.current(client)
     policy = worker.load_policy(settings)
     models = serving.Serving(policy.send_time, lambda: serving.trusted_keys(settings)).models(control)
     activity, _ = activity_trail.activity_of(house, until, 365, policy.contact.default_zone)
@@ -149,7 +150,9 @@ def drift(days: Days = 14, as_json: Json = False) -> None:
     console.print(
         f"Chosen hours of day beside those of the {show.many(days, 'day')} before: {moved:.3f}, {word}."
     )
-    if found.model > found.profile:
+    if control.line and _rewarded(control.line[-1]) != _ACTIVE:
+        console.print("It has a second head and tells rewards: its surprise means nothing.")
+    elif found.model > found.profile:
         console.print("The model is more surprised than own hours alone: train a new one.", style="bold")
 
 
@@ -184,7 +187,7 @@ def guard(
         control = changing.current(client)
         canary = control.canary
         if canary is not None:
-            told, why = _judged(house, control, canary, days)
+            told, why = _judged(house, changing.now(client), control, canary, days)
             typer.echo(told)
             if why:
                 number = changing.set_model(client, ModelChange(canary.version, "none"), _GUARD, why)
@@ -200,12 +203,14 @@ def guard(
         time.sleep(pause)
 
 
-def _judged(house: warehouse.Warehouse, control: Control, canary: Deployed, days: int) -> tuple[str, str]:
-    """What a canary's sends tell, and why it is to be taken back, empty if it is not.
+def _judged(
+    house: warehouse.Warehouse, until: int, control: Control, canary: Deployed, days: int
+) -> tuple[str, str]:
+    """What a canary's sends before `until` (UTC ms) tell, and why it is to be taken back, empty if it is not.
 
     By what its probabilities are of; the champion beside, if its are of the same.
     """
-    until, of = changing.now(cluster.connect(Settings())), _rewarded(canary)
+    of = _rewarded(canary)
     try:
         found = model_trail.sends(house, until - days * DAY_MS, until - (of[0] + 1) * HOUR_MS, *of)
     except NothingLogged:
