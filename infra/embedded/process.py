@@ -2,8 +2,8 @@
 
 A child outlives the command that started it, so all that later commands know of it is what was written
 down. A pid alone is not enough to end a process by, because the system gives pids out again; a `Child` is
-therefore recognised by three things at once: its pid, the moment it was born, and a text that its command
-line must contain. Whatever fails one of them is somebody else's process and is never touched.
+therefore recognised by three things at once: its pid, how long after the boot it was born, and a text that
+its command line must contain. Whatever fails one of them is somebody else's process and is never touched.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import psutil
 
 Progress = Callable[[str], None]
 
-# A create time is computed from the boot time, which moves when the clock is set.
+# The boot time is told in whole seconds.
 SAME_BIRTH_SECONDS = 5.0
 # Below the range from which Linux (32768 up) and macOS (49152 up) take the ports of outgoing connections:
 # there, a client that keeps retrying a stopped server on this machine can be given the server's own port.
@@ -43,10 +43,10 @@ def silent(_message: str) -> None:
 
 @dataclass(frozen=True)
 class Child:
-    """A process we started: `born` in seconds since 1970, `marker` a text of its command line."""
+    """A process we started: `birth` as `birth_of` tells it, `marker` a text of its command line."""
 
     pid: int
-    born: float
+    birth: float
     marker: str
 
 
@@ -81,7 +81,7 @@ def spawn(command: Sequence[str], *, marker: str, log: Path) -> Child:
         ],
         setsid=True,
     )
-    return Child(pid, psutil.Process(pid).create_time(), marker)
+    return Child(pid, birth_of(psutil.Process(pid)), marker)
 
 
 def _inheritable() -> list[int]:
@@ -103,6 +103,15 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "LC_CTYPE": "C.UTF-8"}
 
 
+def birth_of(process: psutil.Process) -> float:
+    """Return when a process was born, in seconds, by a clock that nobody sets: on Linux, since the boot.
+
+    Linux keeps just that. What it tells as a time of day is worked out from what the clock says now, so it
+    changes for a living process when the clock is set, as it is after a virtual machine was moved.
+    """
+    return float(process.create_time() - (psutil.boot_time() if psutil.LINUX else 0.0))
+
+
 def find(child: Child) -> psutil.Process | None:
     """Return the process that `child` is the record of, or None if it has ended.
 
@@ -110,7 +119,7 @@ def find(child: Child) -> psutil.Process | None:
     """
     try:
         process = psutil.Process(child.pid)
-        if abs(process.create_time() - child.born) >= SAME_BIRTH_SECONDS:
+        if abs(birth_of(process) - child.birth) >= SAME_BIRTH_SECONDS:
             return None
         if process.status() == psutil.STATUS_ZOMBIE:
             return process if process.num_threads() > 1 else None
@@ -230,8 +239,8 @@ def read_child(path: Path) -> Child | None:
     match read_record(path):
         case None:
             return None
-        case {"pid": int(pid), "born": float(born), "marker": str(marker)}:
-            return Child(pid, born, marker)
+        case {"pid": int(pid), "birth": float(birth), "marker": str(marker)}:
+            return Child(pid, birth, marker)
         case record:
             raise EmbeddedError(_unreadable(path, record))
 

@@ -179,11 +179,11 @@ class Server(ABC, Generic[AnEndpoint]):
     def status(self) -> Status:
         """Tell how the server is, asking it; takes 2 seconds if it does not answer."""
         child, endpoint = read_child(self._record), self._endpoint()
-        running = child is not None and find(child) is not None
+        process = find(child) if child is not None else None
         health: Health
         if child is None:
             health = "down"
-        elif not running:
+        elif process is None:
             health = "dead"
         else:
             answers = endpoint is not None and self._probe(child, endpoint)(2.0)
@@ -192,7 +192,7 @@ class Server(ABC, Generic[AnEndpoint]):
             health=health,
             endpoint=endpoint,
             pid=child.pid if child is not None else None,
-            uptime=time.time() - child.born if child is not None and running else None,
+            uptime=time.time() - process.create_time() if process is not None else None,
             data=self.data,
             log=self.log,
             reason=self._reason(health, child),

@@ -11,7 +11,7 @@ import pytest
 
 from infra.embedded import EmbeddedError, KafkaServer
 from infra.embedded.kafka import cluster_id, cluster_of, properties, server_settings
-from infra.embedded.process import Child, write_child, write_record
+from infra.embedded.process import Child, birth_of, write_child, write_record
 
 PORTS = {"client": 21001, "controller": 21002}
 
@@ -72,8 +72,8 @@ def test_down_leaves_a_foreign_process_alone_that_got_the_recorded_pid(tmp_path:
     write_record(tmp_path / "kafka" / "ports.json", PORTS)
     code = "import signal; signal.pause()"
     with subprocess.Popen([sys.executable, "-c", code, config]) as foreign:  # noqa: S603 - our own code
-        born = psutil.Process(foreign.pid).create_time()
-        write_child(tmp_path / "kafka" / "server.json", Child(foreign.pid, born - 3600.0, config))
+        birth = birth_of(psutil.Process(foreign.pid))
+        write_child(tmp_path / "kafka" / "server.json", Child(foreign.pid, birth - 3600.0, config))
 
         assert server.status().health == "dead"
         server.down()

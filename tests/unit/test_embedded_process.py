@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from infra.embedded.process import (
@@ -78,6 +79,20 @@ def test_a_child_is_found_by_its_record(start: Start, tmp_path: Path) -> None:
     assert process.pid == child.pid
 
 
+@pytest.mark.skipif(not psutil.LINUX, reason="elsewhere the system keeps the time of day of a birth itself")
+def test_a_child_is_found_after_the_clock_was_set(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = start(FOREVER)
+    boot = psutil.boot_time()
+
+    # Whatever tells times of day from the boot on tells others from now on.
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot + 35.0)
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot + 35.0)
+
+    assert find(child) is not None
+    stop(child, patience=0.0)
+    assert find(child) is None
+
+
 def test_a_child_has_a_session_of_its_own_so_that_it_outlives_the_terminal(start: Start) -> None:
     child = start(FOREVER)
 
@@ -85,7 +100,7 @@ def test_a_child_has_a_session_of_its_own_so_that_it_outlives_the_terminal(start
 
 
 @pytest.mark.parametrize(
-    "other", [{"born": 1.0}, {"marker": "/another/state/folder"}], ids=["other birth", "other command"]
+    "other", [{"birth": 1.0}, {"marker": "/another/state/folder"}], ids=["other birth", "other command"]
 )
 def test_a_process_that_only_has_the_recorded_pid_is_left_alone(
     start: Start, other: dict[str, object]
@@ -134,7 +149,7 @@ def test_a_child_that_was_killed_is_not_found_and_tells_the_signal_each_time(sta
 
 
 def test_the_status_of_a_process_that_is_not_ours_is_unknown() -> None:
-    assert exit_status(Child(pid=1, born=0.0, marker="init")) is None
+    assert exit_status(Child(pid=1, birth=0.0, marker="init")) is None
 
 
 def test_a_marker_that_the_command_line_lacks_is_refused(tmp_path: Path) -> None:
@@ -195,7 +210,7 @@ def test_no_record_is_none(tmp_path: Path) -> None:
     assert read_child(tmp_path / "server.json") is None
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '{"pid": "7", "born": 1.0, "marker": "x"}', "{}"])
+@pytest.mark.parametrize("text", ["{", "[1]", '{"pid": "7", "birth": 1.0, "marker": "x"}', "{}"])
 def test_a_record_that_somebody_edited_is_refused_naming_the_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "server.json"
     path.write_text(text)
