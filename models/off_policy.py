@@ -63,17 +63,27 @@ class Log:
         if self.q_logged is not None:
             _checked("q_logged", self.q_logged, n)
 
+    def picked(self, which: np.ndarray) -> "Log":
+        """Some of the decisions, by number or mask."""
+        q_logged = None if self.q_logged is None else self.q_logged[which]
+        return Log(self.reward[which], self.logged[which], self.unit[which], q_logged)
+
 
 @dataclass(frozen=True)
 class Target:
     """A policy to be valued on a log of n decisions.
 
     `chance` float64 (n,) in [0, 1]: the probability it gives to the logged action. `q` float64 (n,), in the
-    reward's unit: what the log's reward model expects of it, the sum over actions of probability times q.
+    reward's unit: what the log's reward model expects of it, the sum over actions of probability times q, or
+    the q of an action that was drawn by it.
     """
 
     chance: np.ndarray
     q: np.ndarray | None = None
+
+    def picked(self, which: np.ndarray) -> "Target":
+        """For some of the decisions, by number or mask."""
+        return Target(self.chance[which], None if self.q is None else self.q[which])
 
 
 @dataclass(frozen=True)
@@ -176,34 +186,41 @@ def difference(log: Log, target: Target, other: Target, clip: float | None = Non
     return _estimates(log, one.unit, one.weight - two.weight, apart, one.sound and two.sound)
 
 
-def reward_model(
-    reward: np.ndarray, action: np.ndarray, unit: np.ndarray, chances: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """`Log.q_logged` and `Target.q` from the mean reward of each action, in units of other folds.
+@dataclass(frozen=True)
+class RewardModel:
+    """Mean rewards of k actions, for each of n rows from the units of other folds than its own.
 
-    Of five folds by unit, a row's q is from the four it is not in, with one decision at their overall mean
-    added to each action; 0 where there is no other fold.
-
-    Parameters
-    ----------
-    reward
-        float64, shape (n,).
-    action
-        The logged action's column in `chances`, int64, shape (n,).
-    unit
-        int64, shape (n,).
-    chances
-        What the policy gives to each action, float64, shape (n, k).
+    `table` float64 (folds, k), in the reward's unit; `fold` int64 (n,).
     """
-    fold = np.unique(unit, return_inverse=True)[1] % FOLDS
-    k = chances.shape[1]
-    cell = fold * k + action
-    others = 1 - np.eye(FOLDS)
-    total = others @ np.bincount(cell, reward, FOLDS * k).reshape(FOLDS, k)
-    count = others @ np.bincount(cell, minlength=FOLDS * k).reshape(FOLDS, k)
-    mean = total.sum(1, keepdims=True) / np.maximum(count.sum(1, keepdims=True), 1)
-    q = ((total + mean) / (count + 1))[fold]
-    return q[np.arange(len(action)), action], (chances * q).sum(1)
+
+    table: np.ndarray
+    fold: np.ndarray
+
+    @classmethod
+    def of(cls, reward: np.ndarray, action: np.ndarray, unit: np.ndarray, k: int) -> "RewardModel":
+        """Learn from rewards, float64 (n,), of actions in [0, k) by units, int64 (n,).
+
+        Of five folds by unit, a row's is learnt from the four it is not in, with one decision at their
+        overall mean added to each action; 0 where there is no other fold.
+        """
+        fold = np.unique(unit, return_inverse=True)[1] % FOLDS
+        cell = fold * k + action
+        others = 1 - np.eye(FOLDS)
+        total = others @ np.bincount(cell, reward, FOLDS * k).reshape(FOLDS, k)
+        count = others @ np.bincount(cell, minlength=FOLDS * k).reshape(FOLDS, k)
+        mean = total.sum(1, keepdims=True) / np.maximum(count.sum(1, keepdims=True), 1)
+        return cls((total + mean) / (count + 1), fold)
+
+    def expects(self, action: np.ndarray) -> np.ndarray:
+        """Reward of an action in each row, float64 (n,): `Log.q_logged` of the logged ones.
+
+        Of those that a policy drew it is `Target.q`: in the mean over draws, its expectation.
+        """
+        return np.asarray(self.table[self.fold, action])
+
+    def expected(self, chances: np.ndarray) -> np.ndarray:
+        """Reward where each action has these chances (n, k), float64 (n,): `Target.q`."""
+        return np.asarray(sum(chances[:, a] * self.table[self.fold, a] for a in range(chances.shape[1])))
 
 
 @dataclass(frozen=True)

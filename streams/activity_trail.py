@@ -17,6 +17,7 @@ from streams.warehouse import Warehouse
 _PARTS: Final = 16
 # A number for each name, since a million names cost more than all else; two of a billion recipients may be
 # taken for one.
+HISTORY_DAYS: Final = 365  # what was before says next to nothing about today's hours
 _SQL: Final = """
 SELECT cityHash64(recipient_id) AS number, toUnixTimestamp(hour), toString(zone)
 FROM activity

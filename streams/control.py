@@ -18,7 +18,7 @@ class Change:
     """One change as it was made: the state that it led to, when (UTC ms), who, why."""
 
     state: Control
-    what: "Pause | Clock | tuple[Segment, ...] | ModelChange"
+    what: "Pause | Clock | tuple[Segment, ...] | ModelChange | ModelIntercept"
     at: int
     who: str
     why: str
@@ -46,6 +46,14 @@ class ModelChange:
     card: bytes = field(default=b"", repr=False)
     npz: bytes = field(default=b"", repr=False)
     signature: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class ModelIntercept:
+    """What is added to the log-odds of being active that a model tells from now on, in logits."""
+
+    model: str
+    log_odds: float
 
 
 def current(client: Client) -> Control:
@@ -87,6 +95,11 @@ def set_model(client: Client, change: ModelChange, who: str, why: str) -> int:
     return _write(client, model_record(change, who, why, _wall()))
 
 
+def set_intercept(client: Client, change: ModelIntercept, who: str, why: str) -> int:
+    """Shift the log-odds that a model tells; returns the version of control. Raises as `set_paused`."""
+    return _write(client, intercept_record(change, who, why, _wall()))
+
+
 def pause_record(pause: Pause, who: str, why: str, at: int) -> bytes:
     """Wire format of a pause or its end, made at `at` UTC ms."""
     return _encoded(("opportune.Pause", vars(pause)), who, why, at)
@@ -116,6 +129,11 @@ def model_record(change: ModelChange, who: str, why: str, at: int) -> bytes:
     return _encoded(("opportune.ModelChange", vars(change)), who, why, at)
 
 
+def intercept_record(change: ModelIntercept, who: str, why: str, at: int) -> bytes:
+    """Wire format of a model's intercept, set at `at` UTC ms."""
+    return _encoded(("opportune.ModelIntercept", vars(change)), who, why, at)
+
+
 def history(client: Client) -> Iterator[Change]:
     """Every change ever made, oldest first. Raises `KafkaUnavailable`."""
     consumer = client.reader()
@@ -134,11 +152,13 @@ def change_of(before: Control, offset: int, value: bytes) -> Change:
     fields = codec.decode(topics.CONTROL.name, value)
     at = codec.millis(fields["changed_at"])
     state, change = before.after(offset, fields), fields["change"]
-    what: Pause | Clock | tuple[Segment, ...] | ModelChange
+    what: Pause | Clock | tuple[Segment, ...] | ModelChange | ModelIntercept
     if "paused" in change:
         what = Pause(**change)
     elif "role" in change:
         what = ModelChange(**change)
+    elif "log_odds" in change:
+        what = ModelIntercept(**change)
     else:
         what = state.segments[-1].segments if "segments" in change else state.clock
     return Change(state, what, at, fields["changed_by"], fields["why"])

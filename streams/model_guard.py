@@ -1,16 +1,26 @@
-"""The guard of a canary: a model on trial whose probabilities go wrong is taken back by itself."""
+"""The guard of models in force: their intercepts, and a canary that goes astray all the same."""
 
+import json
 from dataclasses import dataclass
 from math import hypot, log, sqrt
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
+from models.sendtime import intercept
+from models.sendtime.activity import Activity
+from models.sendtime.model import HourModel
+from streams.control import ModelIntercept
+from streams.engine.control import Control, Deployed
 from streams.model_trail import Sends
 
 _FEWEST: Final = 200  # sends of a canary: below, nothing is judged
 _TOLERATED: Final = 0.22  # of the logarithm of told by happened: a quarter too much or too little
 _SURE: Final = 2.58  # standard errors; asked over and over, a canary that is right must not be taken back
+
+ACTIVE: Final[tuple[int, Literal["any", "click"]]] = (1, "any")
+_MOVED: Final = 0.05  # logits: an intercept that is less off than this is left alone,
+_CLEARLY: Final = 2.0  # or than so many standard errors
 
 
 @dataclass(frozen=True)
@@ -65,3 +75,25 @@ def breach(canary: Judged, champion: Judged) -> str:
     beside = "" if champion.ratio is None else f", the champion's {champion.ratio:.2f} times"
     told = f"the canary's probabilities of {canary.sends:,} sends are {canary.ratio:.2f} times what happened"
     return told + beside
+
+
+def moved_intercept(
+    model: HourModel, control: Control, activity: Activity, until: int
+) -> ModelIntercept | None:
+    """The intercept that a model, given without one, should have at the UTC hour `until`.
+
+    None where the one in force still does, or too little is known.
+    """
+    found = intercept.online(model, activity, until)
+    if found is None:
+        return None
+    moved = abs(found.log_odds - control.intercept_of(model.version))
+    if moved < max(_MOVED, _CLEARLY * found.error):
+        return None
+    return ModelIntercept(model.version, round(found.log_odds, 3))
+
+
+def rewarded(model: Deployed | None) -> tuple[int, Literal["any", "click"]]:
+    """What a model's probabilities are of: within how many hours, and what; of a first head being active."""
+    second = json.loads(model.card).get("second_head") if model is not None and model.card else None
+    return ACTIVE if second is None else (second["hours"], second["reward"])

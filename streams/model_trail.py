@@ -9,7 +9,7 @@ import numpy as np
 
 from models import off_policy, zones
 from models.hours import CANDIDATES
-from models.off_policy import Estimate, Log, Target, Valuation
+from models.off_policy import Estimates, Log, RewardModel, Target, Valuation
 from models.sendtime import second_head
 from models.sendtime.activity import Activity, TooFew
 from models.sendtime.model import Question
@@ -30,7 +30,8 @@ SELECT cityHash64(d.recipient_id) AS unit, d.model, d.canary, d.propensity, d.ho
     toUnixTimestamp(toStartOfHour(assumeNotNull(d.due_at))) AS went,
     arrayExists(h -> h > went AND h <= went + 3600 * %(hours)s, a.rewarding) AS rewarded,
     has(a.active, went) AS active, toHour(assumeNotNull(d.due_at)) AS slot,
-    toUnixTimestamp(d.at), ifNull(d.hours_mask, 0), d.control_version
+    toUnixTimestamp(d.at), ifNull(d.hours_mask, 0), d.control_version, ifNull(toHour(d.first_at), 0),
+    ifNull(toHour(d.likeliest_at), 0), ifNull(toHour(d.shadow_at), 0)
 FROM (
     SELECT * FROM decision
     WHERE outcome = 'scheduled' AND model IS NOT NULL AND regret IS NOT NULL AND arm = 'model'
@@ -57,6 +58,7 @@ WHERE toStartOfHour(r.released) = toStartOfHour(assumeNotNull(d.due_at))
 _NAMES: Final = (
     *("unit", "model", "canary", "propensity", "hours_left", "first", "likeliest", "shadow_model"),
     *("shadow_propensity", "score", "went", "rewarded", "active", "slot", "at", "mask", "control_version"),
+    *("first_slot", "likeliest_slot", "shadow_slot"),
 )
 
 
@@ -156,25 +158,43 @@ class Valued:
     policy: str
     rows: int
     value: Valuation
-    gain: Estimate
+    gain: Estimates
 
 
 def valued(found: Sends) -> list[Valued]:
-    """Value the policies that the log can tell of: what chose, chance, at once, the best hour, the shadow."""
-    n = len(found)
+    """Value the policies that the log can tell of: what chose, chance, at once, the best hour, the shadow.
+
+    Three ways each; the reward model of DR is the mean reward by hour of day, of other recipients.
+    """
+    n, slot = len(found), found["slot"].astype(np.int64)
+    reward = found["rewarded"].astype(np.float64)
+    model = RewardModel.of(reward, slot, found["unit"], CANDIDATES)
+    log = Log(reward, found["propensity"], found["unit"], model.expects(slot))
+    everyone = np.ones(n, np.bool_)
     policies = {
-        "logged": (np.ones(n, np.bool_), found["propensity"]),
-        "uniform": (np.ones(n, np.bool_), 1 / found["hours_left"]),
-        "send_now": (np.ones(n, np.bool_), found["first"].astype(np.float64)),
-        "likeliest": (np.ones(n, np.bool_), found["likeliest"].astype(np.float64)),
+        "logged": (everyone, found["propensity"], model.expects(slot)),
+        "uniform": (everyone, 1 / found["hours_left"], model.expected(_evenly(found))),
+        **{
+            name: (everyone, found[column].astype(np.float64), model.expects(found[f"{column}_slot"]))
+            for name, column in (("send_now", "first"), ("likeliest", "likeliest"))
+        },
     }
+    of_shadow = found["shadow_propensity"], model.expects(found["shadow_slot"])
     for name in sorted({*found["shadow_model"].tolist()} - {""}):
-        policies[f"shadow {name}"] = (found["shadow_model"] == name, found["shadow_propensity"])
+        policies[f"shadow {name}"] = (found["shadow_model"] == name, *of_shadow)
     made = []
-    for name, (which, chance) in policies.items():
-        some = found.picked(which)
-        log = Log(some["rewarded"].astype(np.float64), some["propensity"], some["unit"])
-        target, logged = Target(chance[which]), Target(some["propensity"])
-        gain = off_policy.difference(log, target, logged).snips
-        made.append(Valued(name, len(some), off_policy.value(log, target), gain))
+    for name, (which, chance, expected) in policies.items():
+        mine, logged, target = log, Target(log.logged, log.q_logged), Target(chance, expected)
+        if not which.all():
+            mine, logged, target = log.picked(which), logged.picked(which), target.picked(which)
+        gain = off_policy.difference(mine, target, logged)
+        made.append(Valued(name, int(which.sum()), off_policy.value(mine, target), gain))
     return made
+
+
+def _evenly(found: Sends) -> np.ndarray:
+    """Chance of each UTC hour of day where one of the hours that were left is drawn evenly, (n, 24)."""
+    first = found["at"].astype(np.int64) // _HOUR_S + 1
+    place = (np.arange(CANDIDATES) - first[:, None]) % CANDIDATES  # of an hour of day among the candidates
+    allowed = (found["mask"].astype(np.int64)[:, None] >> place & 1).astype(np.float32)
+    return np.asarray(allowed / np.maximum(allowed.sum(1, keepdims=True), 1))

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from models.sendtime import golden
+from models.sendtime import golden, intercept
 from models.sendtime.model import SCHEMA, HourModel, ModelRefused
 from models.sendtime.serving import Models
 from schemas.policy import SendTime
@@ -64,7 +64,17 @@ class Serving:
         self._loaded: dict[tuple[str, int], HourModel | None] = {}
 
     def models(self, control: Control) -> Models:
-        """The models in force."""
+        """The models in force, each with its intercept."""
+        trained = self.as_trained(control)
+        return Models(
+            _shifted(trained.champion, control),
+            None if trained.canary is None else _shifted(trained.canary, control),
+            trained.share,
+            None if trained.shadow is None else _shifted(trained.shadow, control),
+        )
+
+    def as_trained(self, control: Control) -> Models:
+        """The models in force without their intercepts."""
         champion = next(
             (model for each in reversed(control.line) if (model := self._model(each)) is not None),
             self._built_in,
@@ -102,3 +112,8 @@ class Serving:
     @cached_property
     def _trusted(self) -> Sequence[Ed25519PublicKey]:
         return self._trusted_keys()
+
+
+def _shifted(model: HourModel, control: Control) -> HourModel:
+    log_odds = control.intercept_of(model.version)
+    return model.shifted(min(max(log_odds, -intercept.MOST), intercept.MOST)) if log_odds else model

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from models.sendtime import training
+from models.sendtime import intercept, training
 from models.sendtime.activity import GUARD, Activity, TooFew, Windows
 from models.sendtime.baselines import Ranking, first_law, rankings
 from models.sendtime.model import HourModel
@@ -21,8 +21,6 @@ CHAMPION: Final = "activity"
 TRAINED_BEFORE: Final = 0.75  # the quantile of active hours at which the test begins
 METRICS: Final = ("hit1", "hit3", "any1", "nll")
 BUCKETS: Final = ((0, 5), (5, 20), (20, 100), (100, 1 << 40))  # active hours up to the visit's
-DRIFT_DAYS: Final = 14  # of closed windows that the online intercept is of
-MOST_DRIFT: Final = 1.0  # in logits
 _REPETITIONS: Final = 1000
 _VISITS: Final = 50_000  # of a larger file no more are tried, drawn evenly: they fit into memory
 _DECILES: Final = 10
@@ -74,7 +72,7 @@ def evaluate(activity: Activity, slots: int, report: Report = lambda _: None) ->
     begins = int(np.quantile(activity.hour, TRAINED_BEFORE))
     trained = training.train(activity, slots, begins, report)
     report("windows")
-    visits = _recent(activity, begins - DRIFT_DAYS * _DAY - slots)
+    visits = _recent(activity, begins - intercept.DAYS * _DAY - slots)
     at = activity.hour[visits]
     closed = at + GUARD + slots - 1 <= activity.hour.max()
     all_windows = Windows.of(activity, visits[closed & (at > begins)], slots)
@@ -194,13 +192,13 @@ def _calibration(model: HourModel, seen: Windows, tested: Windows) -> Calibratio
     slots = tested.hours.shape[1]
     at = np.concatenate([seen.at, tested.at])
     active = np.concatenate([seen.active, tested.active])
-    odds = np.concatenate([_log_odds(model, seen), _log_odds(model, tested)])
+    odds = np.concatenate([intercept.log_odds(model, seen), intercept.log_odds(model, tested)])
     day = at // _DAY
     drift = np.zeros(len(at))
     for today in np.unique(day[len(seen) :]).tolist():
-        closed = (at + GUARD + slots <= today * _DAY) & (at >= (today - DRIFT_DAYS) * _DAY - slots)
+        closed = intercept.closed_lately(at, slots, today * _DAY)
         if closed.any():
-            drift[day == today] = training.intercept(odds[closed], active[closed], MOST_DRIFT)
+            drift[day == today] = intercept.fitting(odds[closed], active[closed], intercept.MOST)
     raw = 1 / (1 + np.exp(-odds[len(seen) :]))
     told = 1 / (1 + np.exp(-(odds + drift[:, None])[len(seen) :]))
     happened = tested.active
@@ -221,10 +219,3 @@ def _calibration(model: HourModel, seen: Windows, tested: Windows) -> Calibratio
         float(np.mean([abs(expected - found) for expected, found in deciles])),
         deciles,
     )
-
-
-def _log_odds(model: HourModel, windows: Windows) -> np.ndarray:
-    tier = model.tier_of(windows.histories, np.ones(len(windows), np.bool_))
-    scores = model.scores(windows.histories, tier, windows.hours, windows.local)
-    chances = model.probabilities(windows.histories, tier, windows.at, scores)
-    return np.asarray(np.log(np.maximum(chances, 1e-9)) - np.log1p(-np.minimum(chances, 1 - 1e-9)))

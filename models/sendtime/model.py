@@ -1,7 +1,7 @@
 """The model that serves: scores of hours, and the choice of one of those that the gates leave."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Self
 
@@ -205,6 +205,10 @@ class HourModel:
             "kappa_week": np.array(self.prior.kappa_week),
             **{name: np.array(getattr(self, name)) for name in ("thin", "temperature", "floor")},
         }
+
+    def shifted(self, log_odds: float) -> "HourModel":
+        """The same model with something added to the log-odds that it tells."""
+        return replace(self, calibration=self.calibration + np.array([log_odds, 0.0, 0.0, 0.0]))
 
     def tier_of(self, histories: Histories, known: np.ndarray) -> np.ndarray:
         """Tier of n recipients, int64 (n,); `known` is bool (n,): of whom anything may be known."""

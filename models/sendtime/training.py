@@ -25,8 +25,6 @@ _FEWEST: Final = 200  # windows with an activity: below, factors are noise
 _OF_ZONE: Final = 1000.0  # active hours that everybody's prior weighs against a zone's own
 _PAIRS: Final = 4  # inactive hours that each active one is compared with
 _FOLDS: Final = 5
-_STEPS: Final = 40
-_CLOSE: Final = 1e-9  # logits
 _SURE: Final = 1.64  # standard errors by which own hours must win among the thin: one in twenty by chance
 
 _OWN: Final = [0, 1, 2, 4, 5]  # terms by which own hours are told, and those of everybody: the other
@@ -214,21 +212,3 @@ def fitted(
     made = LogisticRegression(C=strength, fit_intercept=intercept, max_iter=300)
     made.fit(found, answers, sample_weight=weights)
     return float(made.intercept_[0]) if intercept else 0.0, np.asarray(made.coef_[0])
-
-
-def intercept(log_odds: np.ndarray, active: np.ndarray, most: float) -> float:
-    """What to add to log-odds so that as many hours are active as are expected, at most `most` either way.
-
-    Newton's method, and halves where it would leave what is known to hold the answer.
-    """
-    low, high, at, wanted = -most, most, 0.0, active.sum()
-    for _ in range(_STEPS):
-        expected = 1 / (1 + np.exp(-(log_odds + at)))
-        excess = expected.sum() - wanted
-        low, high = (at, high) if excess < 0 else (low, at)
-        slope = (expected * (1 - expected)).sum()
-        step = at - excess / slope if slope > 0 else high + most
-        former, at = at, step if low <= step <= high else (low + high) / 2
-        if abs(at - former) < _CLOSE:
-            break
-    return at

@@ -21,7 +21,7 @@ from schemas.profile import Slot, empty
 from streams import events, serving
 from streams.agents import intake, letters
 from streams.agents.intake import Taken
-from streams.engine.control import Control, Deployed
+from streams.engine.control import Control, Deployed, Intercept
 from streams.engine.cut import Cut, Handled, Out, Turn
 from streams.engine.journal import Tally
 from streams.engine.store import UNKNOWN, Store
@@ -30,7 +30,7 @@ _log = structlog.get_logger()
 
 APP = "opportune-decide"
 
-_InForce = tuple[int, int, Deployed | None, Deployed | None]
+_InForce = tuple[int, int, Deployed | None, Deployed | None, tuple[Intercept, ...]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Decider:
         self._partitions = partitions
         self._files = policy
         self._serving = serving.Serving(policy.send_time, trusted)
-        # By how many sets of segments and champions there ever were, and the other models.
+        # By how many sets of segments and champions there ever were, the other models, and the intercepts.
         self._rules: dict[_InForce, Rules] = {}
         self._rules_of(Control())
 
@@ -124,7 +124,8 @@ class Decider:
         PolicyError where none go with the files.
         """
         applied = control.segments
-        in_force = (len(applied), len(control.champions), control.canary, control.shadow)
+        champions, others = len(control.champions), (control.canary, control.shadow)
+        in_force = (len(applied), champions, *others, control.intercepts)
         rules = self._rules.get(in_force)
         if rules is None:
             rules = self._rules[in_force] = self._newest(applied, self._serving.models(control))

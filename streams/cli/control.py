@@ -14,7 +14,7 @@ from schemas.settings import Settings
 from streams import cluster, worker
 from streams import control as changing
 from streams.cli import show
-from streams.control import Change, ModelChange, Pause
+from streams.control import Change, ModelChange, ModelIntercept, Pause
 from streams.engine.control import Clock, Control, Deployed
 
 _EFFECT: Final = (
@@ -105,7 +105,7 @@ def show_control() -> None:
     _say(f"segments  {_segments(state)}")
     champion = state.champions[-1] if state.champions else None
     for role, model in (("model", champion), ("canary", state.canary), ("shadow", state.shadow)):
-        _say(f"{role:<10}{_model(model)}")
+        _say(f"{role:<10}{_model(model, state)}")
 
 
 @control_app.command()
@@ -137,6 +137,8 @@ def describe_change(change: Change) -> str:
         model = change.what
         share = f" for {model.share:.0%}" if model.role == "canary" else ""
         return f"model {model.version}: {'no longer asked' if model.role == 'none' else model.role}{share}"
+    if isinstance(change.what, ModelIntercept):
+        return f"model {change.what.model}: log-odds {change.what.log_odds:+.2f}"
     names = ", ".join(segment.name for segment in change.what)
     return f"segments in force: {names or 'none'}"
 
@@ -149,11 +151,13 @@ def _segments(state: Control) -> str:
     return f"{told} (`opportune segments show`)"
 
 
-def _model(model: Deployed | None) -> str:
+def _model(model: Deployed | None, state: Control) -> str:
     if model is None:
         return "none"
     share = f", {model.share:.0%} of recipients" if model.share else ""
-    return f"{model.version} since control version {model.since}{share}"
+    log_odds = state.intercept_of(model.version)
+    shifted = f", log-odds {log_odds:+.2f}" if log_odds else ""
+    return f"{model.version} since control version {model.since}{share}{shifted}"
 
 
 def described(clock: Clock, wall: int) -> str:

@@ -59,7 +59,7 @@ def train(
     default_zone: DefaultZone = "UTC",
     days: Annotated[
         int, typer.Option(min=1, help="Of ClickHouse's table: the latest so many days in it.")
-    ] = 365,
+    ] = activity_trail.HISTORY_DAYS,
 ) -> None:
     """Train a model, evaluate it, sign it, and keep it in the registry as a candidate.
 
@@ -112,7 +112,9 @@ def refine(
         until = changing.now(cluster.connect(settings))
         found = model_trail.sends(house, until - days * DAY_MS, until - hours * HOUR_MS, hours, reward)
         report("activity")
-        activity, hashes = activity_trail.activity_of(house, until, days + 365, default_zone)
+        activity, hashes = activity_trail.activity_of(
+            house, until, days + activity_trail.HISTORY_DAYS, default_zone
+        )
         asked = model_trail.as_asked(found, activity, hashes, default_zone)
         report("second head")
         made, earned = model_training.refine(model, artefact, asked, reward, hours, datetime.now(UTC), key)

@@ -53,12 +53,22 @@ class Deployed:
 
 
 @dataclass(frozen=True)
+class Intercept:
+    """What is added to the log-odds of being active that a model tells, since a version of control."""
+
+    model: str
+    since: int
+    log_odds: float
+
+
+@dataclass(frozen=True)
 class Control:
     """State of control as of one version, the next offset of `control.changes`.
 
     `paused` stops everything; a campaign or a lane can be paused by itself besides, and is resumed by itself.
     `segments` are all that were ever put in force, of which the last are; none: those of the policy files.
     `champions` are all models that ever chose hours, of which the last does; none: the policy's built-in one.
+    `intercepts` are the newest of each model that has one.
     """
 
     version: int = 0
@@ -70,6 +80,7 @@ class Control:
     champions: tuple[Deployed, ...] = ()
     canary: Deployed | None = None
     shadow: Deployed | None = None
+    intercepts: tuple[Intercept, ...] = ()
 
     def after(self, offset: int, change: dict[str, Any]) -> "Control":
         """State after one more decoded ControlChange."""
@@ -84,6 +95,9 @@ class Control:
             return replace(self, version=version, paused=paused)
         if "role" in value:
             return self._with_model(version, **value)
+        if "log_odds" in value:
+            others = tuple(each for each in self.intercepts if each.model != value["model"])
+            return replace(self, version=version, intercepts=(*others, Intercept(since=version, **value)))
         if "segments" in value:
             segments = tuple(Segment(**each) for each in value["segments"])
             if self.segments and _alike(segments, self.segments[-1].segments):
@@ -98,6 +112,10 @@ class Control:
             value["plan_id"],
         )
         return replace(self, version=version, clock=clock)
+
+    def intercept_of(self, model: str) -> float:
+        """What is added to the log-odds that a model tells; 0 where nothing is."""
+        return next((each.log_odds for each in self.intercepts if each.model == model), 0.0)
 
     @property
     def line(self) -> tuple[Deployed, ...]:

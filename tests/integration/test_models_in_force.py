@@ -19,7 +19,7 @@ from models.arms import in_canary
 from schemas import topics
 from sinks.clickhouse.query import ask
 from streams import control as changing
-from streams.control import ModelChange
+from streams.control import ModelChange, ModelIntercept
 from streams.model_registry import change_of
 from streams.replay import completejourney, session
 from streams.serving import BUILT_IN
@@ -82,6 +82,11 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, 
             worker.wait()
             stack.start_worker()
 
+        def correct() -> None:
+            changing.set_intercept(stack.client, ModelIntercept(version, 0.9), "a test", "a wrong one")
+            said["guarded"] = _run(stack, "model", "guard")
+            since["guarded"] = _version_of(said["guarded"])
+
         def tamper() -> None:
             since["tampered"] = changing.set_model(stack.client, _tampered(), "mallory", "a test")
 
@@ -93,6 +98,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, 
         stages: list[Callable[[], None]] = [
             *(partial(promote, stage) for stage in ("shadow", "canary", "champion")),
             kill,
+            correct,
             tamper,
             go_back,
         ]
@@ -176,6 +182,20 @@ def test_a_tampered_model_leaves_the_former_champion_in_force_with_a_clear_error
     assert set(between) == {told.version}
 
 
+def test_the_guard_corrects_the_champions_probabilities_from_a_cut_on(
+    deployed: tuple[Stack, Warehouse, Told],
+) -> None:
+    stack, _, told = deployed
+    assert f"{told.version}: log-odds" in told.said["guarded"]
+    logged = _run(stack, "control", "log")
+    wrong, right = (line for line in logged.splitlines() if "log-odds" in line)
+    assert "log-odds +0.90" in wrong
+    assert "model guard" in right
+    assert right.split()[0] == str(told.since["guarded"])
+    after = [each for each in _scheduled(stack) if each["control_version"] >= told.since["guarded"]]
+    assert any(each["body"]["model"] == told.version for each in after)
+
+
 def test_nothing_is_lost_and_the_reference_decides_the_same(deployed: tuple[Stack, Warehouse, Told]) -> None:
     stack, _, _ = deployed
     assert oracle.violations(stack, load_policy(stack.settings)) == []
@@ -214,8 +234,7 @@ def test_the_tables_tell_which_model_chose_and_what_else_would_have(
     refined = stack.run("model", "refine", told.version, "--days", "3")
     assert refined.returncode == 1, refined.stdout + refined.stderr
     assert "at least 300 are needed" in refined.stderr
-    guarded = _run(stack, "model", "guard")
-    assert "nothing to guard" in guarded
+    assert "No canary on trial" in told.said["guarded"]
     drift = json.loads(_run(stack, "model", "drift", "--days", "2", "--json"))
     assert drift["version"] == BUILT_IN
     assert drift["surprise"]["windows"] > 0

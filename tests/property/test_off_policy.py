@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.off_policy import Estimate, Estimates, Log, Target, difference, reward_model, value
+from models.off_policy import Estimate, Estimates, Log, RewardModel, Target, difference, value
 
 HILLSTROM: Final = Path(__file__).parents[2].parent / "shared" / "data" / "hillstrom_email_experiment.csv.gz"
 REPLAYS: Final = 300
@@ -179,11 +179,11 @@ def logs(world: Arms, reward: np.ndarray) -> Iterator[tuple[Log, dict[str, Targe
     for _ in range(REPLAYS):
         i = np.minimum(np.searchsorted(running, rng.random(ROWS)), len(running) - 1)
         arm = world.arm[i]
+        model = RewardModel.of(reward[i], arm, unit, 3)
         targets = {}
         for policy, chances in world.policies.items():
-            q_logged, q = reward_model(reward[i], arm, unit, chances[i])
-            targets[policy] = Target(chances[i, arm], q)
-        yield Log(reward[i], world.drawn[i], unit, q_logged), targets
+            targets[policy] = Target(chances[i, arm], model.expected(chances[i]))
+        yield Log(reward[i], world.drawn[i], unit, model.expects(arm)), targets
 
 
 @pytest.mark.parametrize("name", ["visit", "conversion", "spend"])
@@ -278,8 +278,9 @@ def replays(world: Slots, logging: np.ndarray, policy: np.ndarray) -> Iterator[t
         row = np.arange(len(unit)) + np.repeat(first[who] - (np.cumsum(n[who]) - n[who]), n[who])
         slot = np.minimum((rng.random(len(row))[:, None] > running[row]).sum(1), 23)
         reward = world.earns[row, slot] * 1.0
-        q_logged, q = reward_model(reward, slot, unit, policy[row])
-        yield Log(reward, logging[row, slot], unit, q_logged), Target(policy[row, slot], q)
+        model = RewardModel.of(reward, slot, unit, 24)
+        log = Log(reward, logging[row, slot], unit, model.expects(slot))
+        yield log, Target(policy[row, slot], model.expected(policy[row]))
 
 
 @pytest.mark.parametrize("policy", [best, soft])

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from bisect import bisect_left
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -84,9 +85,12 @@ def segments_at(control: list[dict[str, Any]], version: int) -> tuple[Applied, .
 def models_at(control: list[dict[str, Any]], version: int, policy: Policy) -> Models | None:
     """The models below offset `version`; one whose arrays are not those of its card never came into force."""
     roles: dict[str, HourModel] = {}
+    log_odds: dict[str, float] = {}
     share, changed = 0.0, False
     for change in control:
         model = change["change"]
+        if change["offset"] < version and "log_odds" in model:
+            log_odds[model["model"]], changed = min(max(model["log_odds"], -1.0), 1.0), True
         if change["offset"] >= version or "role" not in model:
             continue
         changed = True
@@ -101,8 +105,18 @@ def models_at(control: list[dict[str, Any]], version: int, policy: Policy) -> Mo
         if model["role"] == "canary":
             share = model["share"]
     built_in = HourModel.built_in(policy.send_time)
-    of = roles.get("champion", built_in), roles.get("canary"), share, roles.get("shadow")
-    return Models(*of) if changed else None
+    champion, canary, shadow = (
+        None if model is None else _told(model, log_odds.get(model.version, 0.0))
+        for model in (roles.get("champion", built_in), roles.get("canary"), roles.get("shadow"))
+    )
+    return Models(champion or built_in, canary, share, shadow) if changed else None
+
+
+def _told(model: HourModel, log_odds: float) -> HourModel:
+    """A model whose probabilities are shifted."""
+    calibration = model.calibration.copy()
+    calibration[:, 0] += log_odds
+    return replace(model, calibration=calibration)
 
 
 def _model(change: dict[str, Any], policy: Policy) -> HourModel | None:

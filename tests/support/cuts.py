@@ -151,7 +151,7 @@ class World:
         segments: tuple[Segment, ...] | None = None,
         model: dict[str, Any] | None = None,
     ) -> Cut:
-        """The next cut, `gap` ms after the last, with new `segments`, and a role for a model."""
+        """The next cut, `gap` ms after the last, with new `segments`, and a role or intercept for a model."""
         self.before, self.now = (self.now if self.number else None), self.now + gap
         self.number += 1
         records: dict[str, list[Record]] = {topic.name: [] for topic in topics.SOURCES}
@@ -358,12 +358,16 @@ GAPS = st.one_of(
 )
 
 
-_MODELS = st.builds(
+_ROLES = st.builds(
     models.change,
     st.sampled_from(models.SEEDS),
     st.sampled_from(["champion", "canary", "shadow", "none"]),
     st.sampled_from([0.1, 0.5, 1.0]),
 )
+_INTERCEPTS = st.builds(
+    models.intercept, st.sampled_from([None, *models.SEEDS]), st.sampled_from([-3.0, -0.4, 0.0, 0.05, 1.0])
+)
+_MODELS = st.one_of(_ROLES, _ROLES, _INTERCEPTS)
 
 
 @st.composite

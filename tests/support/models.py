@@ -15,6 +15,7 @@ from models.sendtime.shares import Prior
 from schemas.policy import SendTime
 from sinks.registry.artefact import Artefact, pack
 from streams.engine.control import Control, Deployed
+from streams.serving import BUILT_IN
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 FACTS: dict[str, Any] = {"schema": SCHEMA, "trained_at": "2018-01-02T00:00:00+00:00"}
@@ -57,18 +58,26 @@ def change(seed: int, role: str, share: float) -> dict[str, Any]:
     return {"version": made.version, "role": role, "share": share if role == "canary" else 0.0, **files}
 
 
+def intercept(seed: int | None, log_odds: float) -> dict[str, Any]:
+    """The change of control by which such a model, or the built-in one, is shifted."""
+    return {"model": BUILT_IN if seed is None else artefact(seed).version, "log_odds": log_odds}
+
+
 def by_hand(control: Control, send_time: SendTime) -> Models | None:
     """The models of a state of control, none of them damaged; None where no model ever had a role."""
-    if not control.champions and control.canary is None and control.shadow is None:
+    if not control.champions and control.canary is None and control.shadow is None and not control.intercepts:
         return None
     known = {artefact(seed).version: trained_like(seed) for seed in SEEDS}
+    known[BUILT_IN] = HourModel.built_in(send_time)
 
-    def model(of: Deployed) -> HourModel:
-        return replace(known[of.version], version=of.version)
+    def shifted(version: str) -> HourModel:
+        calibration = known[version].calibration.copy()
+        calibration[:, 0] += min(max(control.intercept_of(version), -1.0), 1.0)
+        return replace(known[version], version=version, calibration=calibration)
 
     return Models(
-        model(control.champions[-1]) if control.champions else HourModel.built_in(send_time),
-        None if control.canary is None else model(control.canary),
+        shifted(control.champions[-1].version if control.champions else BUILT_IN),
+        None if control.canary is None else shifted(control.canary.version),
         0.0 if control.canary is None else control.canary.share,
-        None if control.shadow is None else model(control.shadow),
+        None if control.shadow is None else shifted(control.shadow.version),
     )

@@ -10,8 +10,8 @@ from schemas import codec, topics
 from schemas.policy import Applied, Segment
 from streams import control
 from streams.cli import control as cli
-from streams.control import Change, Pause
-from streams.engine.control import Clock, Control
+from streams.control import Change, ModelChange, ModelIntercept, Pause
+from streams.engine.control import Clock, Control, Intercept
 
 AT = 1_486_141_920_000  # 2017-02-03 17:12 UTC
 SEGMENTS = (
@@ -21,7 +21,7 @@ SEGMENTS = (
 SCALED = Clock("scaled", AT, 1_700_000_000_000, 600.0)
 
 
-def _described(what: Pause | Clock | tuple[Segment, ...]) -> str:
+def _described(what: Pause | Clock | tuple[Segment, ...] | ModelChange | ModelIntercept) -> str:
     return cli.describe_change(Change(Control(), what, AT, "me", "a test"))
 
 
@@ -34,6 +34,19 @@ def test_segments_are_in_force_since_ever_and_later_ones_since_their_version() -
 
     assert change.what == ()
     assert state == Control(5, segments=(Applied(0, SEGMENTS), Applied(3, redefined), Applied(5, ())))
+
+
+def test_of_each_model_the_newest_intercept_counts() -> None:
+    state, told = Control(), []
+    for offset, (model, log_odds) in enumerate([("a", 0.25), ("b", -1.0), ("a", -0.5)]):
+        record = control.intercept_record(ModelIntercept(model, log_odds), "me", "a test", AT)
+        change = control.change_of(state, offset, record)
+        state = change.state
+        told.append(_described(change.what))
+
+    assert state == Control(3, intercepts=(Intercept("b", 2, -1.0), Intercept("a", 3, -0.5)))
+    assert [state.intercept_of(model) for model in "abc"] == [-0.5, -1.0, 0.0]
+    assert told == ["model a: log-odds +0.25", "model b: log-odds -1.00", "model a: log-odds -0.50"]
 
 
 @pytest.mark.parametrize("paused", [True, False])

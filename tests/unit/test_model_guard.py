@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from streams.model_guard import Judged, breach
+from models.sendtime import intercept, training
+from streams.control import ModelIntercept
+from streams.engine.control import Control, Intercept
+from streams.model_guard import Judged, breach, moved_intercept
 from streams.model_trail import Sends
+from tests.support import activities
 
 
 def sends(count: int, told: float, happens: float, seed: int = 0) -> Sends:
@@ -55,3 +59,23 @@ def test_two_models_that_are_off_alike_leave_the_canary_alone() -> None:
         beside = Judged.of(sends(20_000, 0.10, 0.05, 1000 + seed), "active")
         taken += bool(breach(Judged.of(sends(3_000, 0.10, 0.05, seed), "active"), beside))
     assert taken <= 3
+
+
+def test_an_intercept_is_moved_where_it_is_clearly_off() -> None:
+    activity = activities.trips()
+    until = int(activity.hour.max()) - 24 * 30
+    model = training.train(activity, 24, until - 24 * 60).model
+
+    def moved(control: Control, among: int = 10_000) -> ModelIntercept | None:
+        some = activity.picked(activity.recipient < among)
+        return moved_intercept(model, control, some, until)
+
+    def shifted(log_odds: float) -> Control:
+        return Control(1, intercepts=(Intercept(model.version, 1, log_odds),))
+
+    found = intercept.online(model, activity, until)
+    assert found is not None
+    assert moved(shifted(found.log_odds + 0.03)) is None
+    back = moved(shifted(found.log_odds + 0.3))
+    assert back == ModelIntercept(model.version, round(found.log_odds, 3))
+    assert moved(shifted(found.log_odds + 0.3), among=8) is None, "too few to say so"

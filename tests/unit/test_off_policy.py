@@ -8,11 +8,11 @@ import pytest
 from models.off_policy import (
     RELIABLE_UNITS,
     Log,
+    RewardModel,
     Target,
     _student,
     _unskewed,
     difference,
-    reward_model,
     value,
 )
 
@@ -186,17 +186,20 @@ def test_a_reward_model_knows_nothing_of_a_recipients_own_rewards() -> None:
     unit, action = rng.integers(0, 40, n), rng.integers(0, k, n)
     reward = action + rng.random(n)
     chances = np.full((n, k), 1 / k)
-    logged, target = reward_model(reward, action, unit, chances)
+    model = RewardModel.of(reward, action, unit, k)
+    logged, target = model.expects(action), model.expected(chances)
     assert np.abs(logged - action - 0.5).max() < 0.2
     assert np.abs(target - 1.5).max() < 0.2
     mine = unit == 7
-    other, _ = reward_model(np.where(mine, 99.0, reward), action, unit, chances)
+    other = RewardModel.of(np.where(mine, 99.0, reward), action, unit, k).expects(action)
     assert (other[mine] == logged[mine]).all()
     assert (other != logged).any()
 
 
 def test_a_reward_model_of_one_fold_only_knows_nothing() -> None:
-    logged, target = reward_model(REWARD, np.array([0, 1, 1, 0]), np.zeros(4, np.int64), np.full((4, 2), 0.5))
+    action = np.array([0, 1, 1, 0])
+    model = RewardModel.of(REWARD, action, np.zeros(4, np.int64), 2)
+    logged, target = model.expects(action), model.expected(np.full((4, 2), 0.5))
     assert (logged == 0).all()
     assert (target == 0).all()
     found = value(Log(REWARD, LOGGED, EACH, logged), Target(TARGET.chance, target))

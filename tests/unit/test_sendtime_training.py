@@ -192,22 +192,6 @@ def test_offsets_and_a_single_zone_have_no_prior_of_their_own() -> None:
     assert not len(training.priors(Activity.of(np.zeros(50, np.int64), hour, offsets)).zones)
 
 
-@pytest.mark.parametrize("share", [0.001, 0.02, 0.3, 0.5, 0.9])
-def test_the_intercept_makes_as_many_expected_as_happened(share: float) -> None:
-    draw = np.random.default_rng(1)
-    odds = draw.normal(np.log(share / (1 - share)), 1.5, (400, 24))
-    active = draw.random(odds.shape) < share
-    found = training.intercept(odds, active, 5.0)
-    assert (1 / (1 + np.exp(-(odds + found)))).sum() == pytest.approx(active.sum(), rel=1e-6)
-
-
-def test_the_intercept_goes_no_further_than_it_may() -> None:
-    odds = np.zeros((10, 24))
-    assert training.intercept(odds, np.ones((10, 24), np.bool_), 1.0) == pytest.approx(1)
-    assert training.intercept(odds, np.zeros((10, 24), np.bool_), 1.0) == pytest.approx(-1)
-    assert training.intercept(odds, np.arange(240).reshape(10, 24) % 2 == 0, 1.0) == pytest.approx(0)
-
-
 def test_the_first_hour_of_a_return_is_drawn_by_hazard_and_survival() -> None:
     law = first_law(np.array([[0.5, 0.5, 0.5], [0.0, 0.2, 1.0]]))
     assert law[0].tolist() == pytest.approx([4 / 7, 2 / 7, 1 / 7])
