@@ -141,6 +141,15 @@ def test_only_deliver_and_the_tools_hold_the_vault_and_its_key_is_on_a_volume_of
     assert holders == {"vault": {"deliver", "opportune"}, "vault-key": {"deliver", "opportune"}}
 
 
+def test_only_the_tools_hold_the_key_that_signs_models() -> None:
+    holders = {
+        name for name in SERVICES if "models:/srv/opportune/models" in SERVICES[name].get("volumes", [])
+    }
+
+    assert holders == {"opportune"}
+    assert "model-trust:/srv/opportune/model-trust:ro" in SERVICES["guard"]["volumes"]
+
+
 @pytest.mark.parametrize("name", ["deliver", "opportune"])
 def test_the_vault_and_its_key_are_on_their_volumes(name: str) -> None:
     environment = OURS[name]["environment"]
@@ -151,9 +160,9 @@ def test_the_vault_and_its_key_are_on_their_volumes(name: str) -> None:
 
 
 def test_volumes_are_declared_and_our_image_owns_the_folders_they_are_mounted_on() -> None:
-    made = re.search(r"mkdir -p ([^\\]*)", DOCKERFILE.read_text())
+    made = re.search(r"mkdir -p (.*?)&&", DOCKERFILE.read_text(), re.DOTALL)
     assert made is not None
-    mounts = [volume.split(":") for service in SERVICES.values() for volume in service.get("volumes", [])]
+    mounts = [volume.split(":")[:2] for service in SERVICES.values() for volume in service.get("volumes", [])]
     ours = [volume.split(":")[1] for service in OURS.values() for volume in service.get("volumes", [])]
 
     assert {source for source, _ in mounts} == COMPOSED["volumes"].keys()
