@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from models.hours import CANDIDATES
+from models.sendtime.evaluation import Estimate
 from schemas.profile import DAY_MS, HOUR_MS
 from schemas.settings import Settings
 from streams import (
@@ -83,8 +84,18 @@ def train(
     any1, nothing = found.models["activity"]["any1"], found.models["global_hour"]["any1"]
     _say(f"{version} is a candidate, in {serving.registry_folder(settings)}")
     _say(f"any1 {any1[0]:.3f} [{any1[1]:.3f}, {any1[2]:.3f}], best hour for everybody {nothing[0]:.3f}.")
+    beside = found.differences["eb_hour_of_week"]
+    gain, surprise = (_difference(beside[metric]) for metric in ("any1", "nll"))
+    _say(f"Above own hours alone, as the built-in model has them: any1 {gain}, surprise {surprise}.")
+    if beside["any1"][1] <= 0 <= beside["nll"][2]:
+        _say("It is surely better in neither: there is little reason to promote it.")
     _say(f"Look closer: opportune model card {version}")
     _say(f'Try it: opportune model promote {version} --to shadow --why "a first look"')
+
+
+def _difference(estimate: Estimate) -> str:
+    value, low, high = estimate
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def refine(
