@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from models.lanes import retry_at
+from models.order import Ranks
 from schemas import ids
 from schemas.dispatch import KEPT_MS, State, empty
 from schemas.lanes import Lanes
@@ -39,7 +40,10 @@ _FIGURES: Final = (
 
 @dataclass(frozen=True)
 class Claim:
-    """A message to send: whose, what, on which lane, not after when (UTC ms), the how-manieth attempt."""
+    """A message to send: whose, what, on which lane, not after when (UTC ms), the how-manieth attempt.
+
+    An `urgent` one goes before others, and from its lane's reserve.
+    """
 
     dispatch_id: str
     recipient_id: str
@@ -48,6 +52,7 @@ class Claim:
     lane: str
     expires_at: int
     attempt: int
+    urgent: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ class Stop:
 class Result:
     """What became of a claim, at `at` UTC ms (0: the clock did not say).
 
-    `returned`: it was not begun, and may be claimed again.
+    `returned`: it was not begun, and may be claimed again. One that is deferred is not tried again within
+    `pause` ms.
     """
 
     dispatch_id: str
@@ -71,6 +77,7 @@ class Result:
     detail: str | None = None
     permanent: bool = False
     template: str | None = None
+    pause: int = 0
 
 
 @dataclass
@@ -114,7 +121,8 @@ class Delivering:
             kind, detail = "deferred", f"outcome lost ({detail}); sent again: the campaign is at_least_once"
         if kind == "deferred":
             self._tell(row, result.dispatch_id, kind, at, result, detail)
-            self._wait_or_end(row, result.dispatch_id, retry_at(self.now, int(row["attempts"])))
+            again = max(retry_at(self.now, int(row["attempts"])), self.now + result.pause)
+            self._wait_or_end(row, result.dispatch_id, again)
             return
         row["state"] = State[kind.upper()]
         self._tell(row, result.dispatch_id, kind, at, result, detail)
@@ -184,7 +192,7 @@ class Delivering:
 
     def claim(self, chosen: Sequence[bytes]) -> list[Claim]:
         """Claim messages that wait, of `keys`, for sending once the cut has committed."""
-        claims = []
+        claims, ranks = [], Ranks.of(self.policy)
         for key in chosen:
             row = self.rows[self._place[key]]
             row["state"] = State.CLAIMED
@@ -198,6 +206,7 @@ class Delivering:
                     row["lane"].decode(),
                     int(row["expires_at"]),
                     int(row["attempts"]) + 1,
+                    ranks.urgent(row["campaign"].decode()),
                 )
             )
         return claims

@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.lanes import Lane
 from schemas.profile import HOUR_MS, MINUTE_MS
 
 _FIRST_RETRY_MS: Final = 5 * MINUTE_MS
@@ -27,9 +26,9 @@ class Bucket:
     burst: int
 
     @classmethod
-    def of(cls, lane: Lane) -> "Bucket":
-        """Bucket of a lane's setting."""
-        return cls(1000 / lane.rate, lane.burst or max(1, math.floor(lane.rate * _DEFAULT_BURST_S)))
+    def of(cls, rate: float, burst: int | None) -> "Bucket":
+        """Bucket of a rate, in messages a second; without a `burst` a tenth of a second's may go at once."""
+        return cls(1000 / rate, burst or max(1, math.floor(rate * _DEFAULT_BURST_S)))
 
     def emptied(self, now: float) -> float:
         """State of a bucket that has just been emptied: whoever takes a lane over begins with it."""

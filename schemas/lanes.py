@@ -11,6 +11,13 @@ from schemas.units import Duration, Milliseconds, PerSecond
 OTHER_PROVIDER: Final = "other"
 
 
+class WarmUp(Strict):
+    """How a sender becomes known to a provider: so many a day, more after each day that went well."""
+
+    first_day: int = Field(strict=True, ge=1, description="Messages on the first day on which any go.")
+    growth: float = Field(1.4, gt=1, le=2, description="How many times as many after a day without trouble.")
+
+
 class Lane(Strict):
     """How fast messages may go to one mailbox provider, and over how many connections."""
 
@@ -23,6 +30,14 @@ class Lane(Strict):
     expiry: Duration = Field(
         Milliseconds.parse("24 h"), description="Longest wait in the lane; a campaign's own may be shorter."
     )
+    deferred_above: float = Field(
+        0.05, gt=0, lt=1, description="Share of deferrals above which the lane slows down."
+    )
+    slowest: float = Field(0.05, gt=0, le=1, description="Share of the rate below which it never goes.")
+    reserve: float = Field(
+        0.01, ge=0, lt=1, description="Share of the rate that only transactional messages may use."
+    )
+    warm_up: WarmUp | None = None
 
 
 class Lanes(Strict):

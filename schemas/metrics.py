@@ -43,6 +43,15 @@ STANDING: Final = Metric(
     "Sends by state. DECIDE: pending, waiting for their hour. DELIVER: pending, waiting for their lane; "
     "in_flight, handed out and without outcome yet.",
 )
+LANE_WAITING: Final = Metric(
+    "opportune_lane_waiting", "gauge", ("lane",), "DELIVER: messages that wait in a lane."
+)
+LANE_RATE: Final = Metric(
+    "opportune_lane_rate",
+    "gauge",
+    ("lane",),
+    "DELIVER: messages a second on a lane; 0: it stopped.",
+)
 LAG_OFFSETS: Final = Metric(
     "opportune_lag_offsets",
     "gauge",

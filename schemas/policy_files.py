@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from tree_sitter import Language, Node, Parser
 
 from schemas.lanes import Lanes, Providers
 from schemas.policy import NAMING, Campaign, Contact, Policy, PolicyError, Segment, SendTime, faults, meant
+from schemas.replies import NO_RULES, Replies
 
 _AT: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _QUOTES: Final = ('"""', "'''")
@@ -72,6 +73,7 @@ class Files:
     send_time: File[SendTime] | None = None
     lanes: File[Lanes] | None = None
     providers: File[Providers] | None = None
+    replies: File[Replies] | None = None
     problems: list[Problem] = field(default_factory=list)
 
     def policy(self) -> Policy:
@@ -93,8 +95,13 @@ def read(folder: Path) -> Files:
         return files
     files.lanes = _read(folder / "lanes.toml", Lanes, files.problems)
     files.providers = _read(folder / "providers.toml", Providers, files.problems)
+    replies = folder / "replies.toml"
+    files.replies = _read(replies, Replies, files.problems) if replies.exists() else None
     if files.lanes and files.providers:
-        files.problems += _strangers(files.lanes, files.providers.value)
+        files.problems += _strangers(files.lanes, ("lane",), files.lanes.value.lane, files.providers.value)
+    if files.replies and files.providers:
+        named = [rule.provider for rule in files.replies.value.rule if rule.provider]
+        files.problems += _strangers(files.replies, ("rule",), named, files.providers.value)
     return files
 
 
@@ -112,6 +119,12 @@ def load(folder: Path) -> Policy:
 def load_lanes(folder: Path) -> Lanes:
     """Read `lanes.toml`. Raises PolicyError as `load`."""
     return _only(folder / "lanes.toml", Lanes)
+
+
+def load_replies(folder: Path) -> Replies:
+    """Read `replies.toml`; without one there are no rules. Raises PolicyError as `load`."""
+    path = folder / "replies.toml"
+    return _only(path, Replies) if path.exists() else NO_RULES
 
 
 def load_providers(folder: Path) -> Providers:
@@ -152,13 +165,12 @@ def _inconsistent(files: Files, segment_files: int) -> Iterator[Problem]:
         yield file_of[id(fault.of)].problem(fault.field, fault.text)
 
 
-def _strangers(lanes: File[Lanes], providers: Providers) -> Iterator[Problem]:
-    """Lanes of mailbox providers that do not exist: nothing would ever take them."""
+def _strangers(file: File[_T], key: Key, named: Iterable[str], providers: Providers) -> Iterator[Problem]:
+    """Mailbox providers that a file names and that do not exist: nothing would ever come of them."""
     known = providers.names
-    for name in lanes.value.lane:
+    for name in named:
         if name not in known:
-            text = f"no provider is called {name}{meant(name, known)}"
-            yield lanes.problem(("lane", name), text)
+            yield file.problem((*key, name), f"no provider is called {name}{meant(name, known)}")
 
 
 def _only(path: Path, kind: type[_T]) -> _T:

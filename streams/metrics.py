@@ -1,7 +1,8 @@
 """The metrics of one worker, in Prometheus' format."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -52,6 +53,8 @@ class Metrics:
         self._snapshot_seconds = made.gauge(metrics.SNAPSHOT_SECONDS)
         self._snapshot_bytes = made.gauge(metrics.SNAPSHOT_BYTES)
         self._snapshot_time = made.gauge(metrics.SNAPSHOT_TIME)
+        self._lane_waiting = made.gauge(metrics.LANE_WAITING)
+        self._lane_rate = made.gauge(metrics.LANE_RATE)
         self._handle = made.histogram(metrics.HANDLE_SECONDS)
         self._commit = made.histogram(metrics.COMMIT_SECONDS)
 
@@ -68,10 +71,18 @@ class Metrics:
                 for fate in FATES:
                     self._events.labels(tally.topic, fate).inc(getattr(tally, fate))
             for name, count in entry.figures.items():
-                if name in _STANDING:
+                if name == "lanes":
+                    self._paced(count, entry.now)
+                elif name in _STANDING:
                     self._standing.labels(name, entry.partition).set(count)
                 else:
                     self._outcomes.labels(name).inc(count)
+
+    def _paced(self, lanes: Sequence[Mapping[str, Any]], now: int) -> None:
+        for lane in lanes:
+            name = lane["lane"]
+            self._lane_waiting.labels(name).set(lane["waiting"])
+            self._lane_rate.labels(name).set(0 if lane["stopped_until"] > now else lane["rate"])
 
     def serving(self, lines: int) -> None:
         """So many lines are live."""

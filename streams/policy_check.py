@@ -14,7 +14,7 @@ from streams.rendering import TemplateRefused, load_template
 # A message goes in a full hour that begins after the decision and ends before the expiry.
 _LEAST_EXPIRY_MS: Final = 2 * HOUR_MS
 _FOLDERS: Final = ("segments", "campaigns", "templates")
-_FILES: Final = ("contact.toml", "sendtime.toml", "lanes.toml", "providers.toml")
+_FILES: Final = ("contact.toml", "sendtime.toml", "lanes.toml", "providers.toml", "replies.toml")
 
 
 def load(folder: Path) -> Policy:

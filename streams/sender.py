@@ -9,18 +9,21 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from time import time_ns
 from typing import Any, Final
 
 import structlog
 
 from models.deliver import Claim, Kind, Result, Stop
-from models.lanes import Bucket
+from models.order import Ranks
+from models.pacing import Heard, Pace, Standing, heard
+from schemas import codec
 from schemas.lanes import Lane, Lanes
+from schemas.replies import Replies
 from sinks.transports import Message, Outcome, Transport
 from streams import events
-from streams.agents.deliver import Feedback
+from streams.agents.deliver import Feedback, Paced
 from streams.agents.dispatches import DispatchStore
 from streams.engine.consumer import end_worker
 from streams.engine.control import Control
@@ -50,6 +53,8 @@ class Prepared:
 # Gets claims and the time (UTC ms); gives a message for each, or what became of one that cannot be sent.
 Prepare = Callable[[Sequence[Claim], int], Sequence[Prepared | Result]]
 
+_STANDING: Final = tuple(each.name for each in fields(Standing))
+_MOMENTS: Final = ("since", "slowed_at", "stopped_until")
 _KINDS: Final[Mapping[str, Kind]] = {
     "accepted": "delivered",
     "deferred": "deferred",
@@ -71,18 +76,33 @@ class _Claimed:
 
 @dataclass
 class _LaneState:
-    """A lane of one partition: what is queued, its bucket, and whether its server answers."""
+    """A lane of one partition: what is queued, how fast it goes, and whether its server answers."""
 
-    bucket: Bucket
-    level: float  # state of the bucket
+    pace: Pace
     connections: int
     transport: Transport
-    queue: deque[_Claimed] = field(default_factory=deque)
+    urgent: deque[_Claimed] = field(default_factory=deque)
+    others: deque[_Claimed] = field(default_factory=deque)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     preparing: int = 0
     under_way: int = 0
     rests_until: float = 0.0
     failures: int = 0
+
+    @property
+    def queue(self) -> deque[_Claimed]:
+        """Where the message stands whose turn it is."""
+        return self.urgent or self.others
+
+    @property
+    def taken_up(self) -> int:
+        """How many are claimed and have not begun."""
+        return len(self.urgent) + len(self.others) + self.preparing
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may be under way at once."""
+        return self.under_way >= (1 if self.pace.probing else self.connections)
 
 
 @dataclass
@@ -90,6 +110,7 @@ class _Partition:
     """What is known of one partition's sends."""
 
     lanes: dict[str, _LaneState] = field(default_factory=dict)
+    learnt: dict[str, Standing] = field(default_factory=dict)  # by lanes, of which the journal has told
     results: list[Result] = field(default_factory=list)
     recalled: set[str] = field(default_factory=set)
     open: int = 0  # claims without a result
@@ -100,8 +121,16 @@ class _Partition:
 class Sender:
     """`Effects` of DELIVER; lives in the event loop, only `prepare` runs in a thread of its own."""
 
-    def __init__(self, lanes: Lanes, prepare: Prepare, transport_of: Callable[[Lane], Transport]) -> None:
-        self._lanes, self._prepare, self._transport_of = lanes, prepare, transport_of
+    def __init__(
+        self,
+        lanes: Lanes,
+        replies: Replies,
+        ranks: Ranks,
+        prepare: Prepare,
+        transport_of: Callable[[Lane], Transport],
+    ) -> None:
+        self._lanes, self._replies, self._ranks = lanes, replies, ranks
+        self._prepare, self._transport_of = prepare, transport_of
         # Its own: rendering must not keep commits waiting for a thread.
         self._renderers = ThreadPoolExecutor(1, "render")
         self._control = Control()
@@ -118,18 +147,35 @@ class Sender:
         if known.results or known.draining:
             return bool(known.results)
         return isinstance(store, DispatchStore) and any(
-            next(store.ready(lane, now, self._control.holds), None) is not None
+            self._room(known, lane, self._ranks.urgent(campaign)) > 0
             for lane in store.lanes(now)
-            if self._room(known, lane) > 0
+            for campaign in store.ready(lane, now, self._control.holds)
         )
 
-    def feedback(self, partition: int, resumed: bool) -> Feedback:
+    def feedback(self, partition: int, resumed: Mapping[str, Any] | None) -> Feedback:
         """See `Effects.feedback`."""
         known = self._known(partition)
+        if resumed is not None:
+            self._resume(known, resumed.get("lanes", ()))
         if known.results:
             reach("deliver", "before_record")
         results, known.results = known.results, []
-        return Feedback(resumed, results, lambda lane: self._room(known, lane))
+        now = self._now() or 0
+        lanes = {
+            name: Paced(lane.pace.standing, lane.pace.rate, lane.pace.most_until(now, now, urgent=True))
+            for name, lane in known.lanes.items()
+        }
+        return Feedback(
+            resumed is not None, results, lambda lane, urgent: self._room(known, lane, urgent), lanes
+        )
+
+    def _resume(self, known: _Partition, told: Sequence[Mapping[str, Any]]) -> None:
+        """Go on with what the lanes had learnt, whoever owned them."""
+        now = self._now() or 0
+        for each in told:
+            moments = {name: codec.millis(each[name]) for name in _MOMENTS}
+            known.learnt[each["lane"]] = Standing(**{name: each[name] for name in _STANDING} | moments)
+            self._lane(known, each["lane"], now).pace = self._paced(known, each["lane"], now)
 
     def begin(self, partition: int, effects: Sequence[Claim | Stop], since: float) -> None:
         """See `Effects.begin`."""
@@ -169,22 +215,25 @@ class Sender:
         lane = known.lanes.get(name)
         if lane is None:
             setting = self._lanes.of(name)
-            bucket = Bucket.of(setting)
-            lane = _LaneState(bucket, bucket.emptied(now), setting.connections, self._transport_of(setting))
+            pace = self._paced(known, name, now)
+            lane = _LaneState(pace, setting.connections, self._transport_of(setting))
             known.lanes[name] = lane
             self._start(known, self._pace(known, lane))
         return lane
 
-    def _room(self, known: _Partition, name: str) -> int:
-        """How many messages of a lane can be taken up now: those that its bucket lets go soon."""
+    def _paced(self, known: _Partition, name: str, now: int) -> Pace:
+        return Pace(self._lanes.of(name), now, known.learnt.get(name))
+
+    def _room(self, known: _Partition, name: str, urgent: bool) -> int:
+        """How many messages of a lane can be taken up now: those that its pace lets go soon."""
         now, pace = self._now(), self._control.clock.pace
         if known.draining or now is None or not pace or uptime() < self._rests_until:
             return 0
         lane = self._lane(known, name, now)
-        if uptime() < lane.rests_until or lane.under_way >= lane.connections:
+        if uptime() < lane.rests_until or lane.full:
             return 0
-        ahead = lane.bucket.most_until(lane.level, now + _AHEAD_S * 1000 * pace)
-        return min(ahead, _MOST_AHEAD) - len(lane.queue) - lane.preparing
+        ahead = lane.pace.most_until(now, now + _AHEAD_S * 1000 * pace, urgent)
+        return min(ahead, _MOST_AHEAD) - lane.taken_up
 
     def _now(self) -> int | None:
         """The time on the deployment's clock; None where only a plan tells it."""
@@ -210,7 +259,8 @@ class Sender:
                 if isinstance(ready, Result):
                     self._end(known, ready)
                 else:
-                    lane.queue.append(_Claimed(claim, ready, since))
+                    queue = lane.urgent if claim.urgent else lane.others
+                    queue.append(_Claimed(claim, ready, since))
                     lane.woken.set()
 
     async def _prepared(self, claims: Sequence[Claim]) -> Sequence[Prepared | Result]:
@@ -235,18 +285,17 @@ class Sender:
                 lane.queue.popleft()
                 self._end(known, self._returned(claimed.claim))
                 continue
-            # No bucket is ever emptier; only a clock that was set back makes it look so.
-            lane.level = min(lane.bucket.emptied(now), lane.level)
-            early = (lane.bucket.opens_at(lane.level) - now) / (self._control.clock.pace or 1) / 1000
+            opens = lane.pace.opens_at(now, claimed.claim.urgent)
+            early = (opens - now) / (self._control.clock.pace or 1) / 1000
             if early > 0:
                 await asyncio.sleep(min(early, _LOOK_UP_S))
-            elif lane.under_way >= lane.connections:
+            elif lane.full:
                 lane.woken.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(lane.woken.wait(), _LOOK_UP_S)
             else:
                 lane.queue.popleft()
-                lane.level = lane.bucket.after(lane.level, now)
+                lane.pace.begins(now, claimed.claim.urgent)
                 lane.under_way += 1
                 self._start(known, self._send(known, lane, claimed))
 
@@ -296,7 +345,7 @@ class Sender:
 
     def _learn(self, known: _Partition, lane: _LaneState, claimed: _Claimed, outcome: Outcome) -> None:
         """Turn an outcome into a result; a lane whose server cannot be reached rests for a while."""
-        claim = claimed.claim
+        claim, now, pause = claimed.claim, self._now() or 0, 0
         if outcome.kind == "not_sent":
             lane.failures += 1
             rest = min(_FIRST_REST_S * 2 ** min(lane.failures - 1, 10), _LONGEST_REST_S)
@@ -304,16 +353,28 @@ class Sender:
             _log.warning(events.LANE_RESTS, lane=claim.lane, seconds=rest, error=outcome.detail)
         elif outcome.kind != "vetoed":
             lane.failures = 0
+        if outcome.kind in ("accepted", "deferred", "bounced"):
+            says, pause = self._heard(claim.lane, outcome)
+            lane.pace.hears(now, says)
         result = Result(
             claim.dispatch_id,
             _KINDS[outcome.kind],
-            self._now() or 0,
+            now,
             outcome.code,
             outcome.detail,
             outcome.permanent,
             claimed.prepared.template,
+            pause,
         )
         self._end(known, result)
+
+    def _heard(self, lane: str, outcome: Outcome) -> tuple[Heard, int]:
+        """What an answer says of the lane, and for how long (ms) the message itself is not tried again."""
+        if outcome.kind == "accepted":
+            return Heard("accepted"), 0
+        rule = self._replies.of(lane, outcome.code, outcome.detail)
+        says = heard(rule, outcome.kind == "deferred")
+        return says, rule.pause or 0 if rule is not None and rule.action == "message" else says.pause
 
     def _returned(self, claim: Claim) -> Result:
         return Result(claim.dispatch_id, "returned", self._now() or 0)

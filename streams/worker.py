@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 import structlog
 
 import infra
+from models.order import Ranks
 from schemas import dispatch, policy_files, topics
 from schemas.policy import Policy
 from schemas.profile import LAYOUTS, ROW
@@ -94,7 +95,7 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
         No relay is set, and no sandbox runs on this machine.
     """
     folder, policy = policy_folder(settings), load_policy(settings)
-    lanes = policy_files.load_lanes(folder)
+    lanes, replies = policy_files.load_lanes(folder), policy_files.load_replies(folder)
     vault = SqliteVault(settings.vault_path, settings.vault_key_path)
     renderer = Renderer(vault, load_templates(folder, policy), settings)
     return Spec(
@@ -108,7 +109,7 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
         settings.cut_records,
         int(settings.target_latency) / 1000,
         DispatchStore,
-        Sender(lanes, renderer, mail.transports(settings)),
+        Sender(lanes, replies, Ranks.of(policy), renderer, mail.transports(settings)),
         snapshots=RocksTables(_dispatches(settings, client), DispatchStore),
         layouts=dispatch.LAYOUTS,
     )

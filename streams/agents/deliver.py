@@ -1,16 +1,19 @@
 """The DELIVER line: decode, settle, recall, accept, expire, claim, write. Its rules: models/deliver.py."""
 
 import hashlib
+import heapq
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
 from models import deliver
 from models.deliver import Delivering, Result
+from models.order import Entry, Ranks, in_turn
+from models.pacing import Standing
 from schemas import codec, topics
 from schemas.audit import AuditWriter
 from schemas.codec import MalformedRecord, UnknownSchema
@@ -19,7 +22,7 @@ from schemas.lanes import Lanes
 from schemas.policy import Policy
 from schemas.reasons import DeadLetterReason
 from streams.agents import letters
-from streams.agents.dispatches import DispatchStore, first
+from streams.agents.dispatches import DispatchStore
 from streams.engine.control import Control
 from streams.engine.cut import Cut, Handled, Out, Turn
 from streams.engine.journal import Tally
@@ -32,15 +35,26 @@ _LIMITS: Final = {"recipient_id": 128, "campaign": 63, "template": 63, "lane": 3
 
 
 @dataclass(frozen=True)
+class Paced:
+    """A lane as it goes now: what it has learnt, messages a second, and how many might go at once."""
+
+    standing: Standing
+    rate: float
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Feedback:
     """What sending gave since the last cut.
 
-    `resumed`: a former owner's claims are nobody's now. `room`: how many messages of a lane can be taken up.
+    `resumed`: a former owner's claims are nobody's now. `room`: how many messages of a lane can be taken up,
+    of urgent ones, or of others.
     """
 
     resumed: bool
     results: Sequence[Result]
-    room: Callable[[str], int]
+    room: Callable[[str, bool], int]
+    lanes: Mapping[str, Paced] = field(default_factory=dict)
 
 
 @dataclass
@@ -55,7 +69,7 @@ class Deliverer:
     """Handler of the DELIVER line. Its table is a `DispatchStore`."""
 
     def __init__(self, policy: Policy, lanes: Lanes) -> None:
-        self._rules, self._lanes = policy, lanes
+        self._rules, self._lanes, self._ranks = policy, lanes, Ranks.of(policy)
         written = policy.model_dump_json() + lanes.model_dump_json()
         self._policy = hashlib.sha256(written.encode()).hexdigest()[:12]
 
@@ -82,7 +96,7 @@ class Deliverer:
         recalled = sum(work.recall(recall) for _, recall in recalls.records)
         accepted = sum(work.accept(command, offset) for offset, command in commands.records)
         forgotten = work.expire()
-        chosen = _choose(cut, table, work, feedback.room)
+        chosen = _choose(cut, table, work, feedback.room, self._ranks)
         claims = self._gather(cut, table, [key for key in chosen if key not in touched])
         before = _plus(before, deliver.standing(claims.rows))
         order = {key.decode(): place for place, key in enumerate(chosen)}
@@ -107,7 +121,7 @@ class Deliverer:
                 _tally(cut, _RECALLS, recalls, recalled),
                 _tally(cut, _COMMANDS, commands, accepted),
             ],
-            figures=_plus(work.figures, claims.figures),
+            figures={**_plus(work.figures, claims.figures), "lanes": _standings(table, feedback, keys, rows)},
             changes={name: after[name] - before[name] for name in after},
             effects=[*work.stops, *sorted(claimed, key=lambda claim: order[claim.dispatch_id])],
         )
@@ -174,21 +188,62 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-def _choose(cut: Cut, table: DispatchStore, work: Delivering, room: Callable[[str], int]) -> list[bytes]:
+def _choose(
+    cut: Cut, table: DispatchStore, work: Delivering, room: Callable[[str, bool], int], ranks: Ranks
+) -> list[bytes]:
     """Which messages to claim: of each lane that has room, the first that may go."""
-    fresh: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
+    fresh: defaultdict[str, defaultdict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
     waits = (work.rows["state"] == State.WAITING) & (work.rows["not_before"] <= cut.now)
     for i in np.flatnonzero(waits).tolist():
         row = work.rows[i]
-        lane = row["lane"].decode()
-        if not cut.control.holds(row["campaign"].decode(), lane):
-            fresh[lane].append((int(row["released_at"]), work.keys[i]))
+        lane, campaign = row["lane"].decode(), row["campaign"].decode()
+        if not cut.control.holds(campaign, lane):
+            fresh[lane][campaign].append((int(row["expires_at"]), work.keys[i]))
     gone = set(work.keys)
     chosen: list[bytes] = []
     for lane in sorted({*fresh, *table.lanes(cut.now)}):
-        waiting = table.ready(lane, cut.now, cut.control.holds)
-        chosen += first(waiting, fresh[lane], gone, max(0, room(lane)))
+        all_room, others_room = room(lane, True), room(lane, False)
+        if all_room <= 0:
+            continue
+        ready = table.ready(lane, cut.now, cut.control.holds)
+        waiting = {
+            campaign: heapq.merge(_left(ready.get(campaign, iter(())), gone), sorted(fresh[lane][campaign]))
+            for campaign in {*ready, *fresh[lane]}
+        }
+        for campaign, key in in_turn(waiting, ranks, table.turns[lane]):
+            urgent = ranks.urgent(campaign)
+            if all_room <= 0 or (others_room <= 0 and not urgent):
+                break  # urgent ones come first
+            chosen.append(key)
+            all_room, others_room = all_room - 1, others_room - (not urgent)
     return chosen
+
+
+def _left(waiting: Iterator[Entry], gone: Collection[bytes]) -> Iterator[Entry]:
+    return (entry for entry in waiting if entry[1] not in gone)
+
+
+def _standings(
+    table: DispatchStore, feedback: Feedback, keys: Sequence[bytes], rows: np.ndarray
+) -> list[dict[str, Any]]:
+    """What each lane has learnt, and how many messages wait in it once the cut's rows are in the table."""
+    waiting = table.backlog.copy()
+    known = table.find(keys)
+    before = table.gather(known[known != UNKNOWN])
+    for some, sign in ((before, -1), (rows, 1)):
+        lanes, counts = np.unique(some["lane"][some["state"] == State.WAITING], return_counts=True)
+        for lane, count in zip(lanes.tolist(), counts.tolist(), strict=True):
+            waiting[lane.decode()] += sign * count
+    return [
+        {
+            "lane": lane,
+            "waiting": waiting[lane],
+            "rate": paced.rate,
+            "tokens": paced.tokens,
+            **vars(paced.standing),
+        }
+        for lane, paced in sorted(feedback.lanes.items())
+    ]
 
 
 def _outputs(cut: Cut, work: Delivering) -> list[Out]:

@@ -1,13 +1,13 @@
 """DELIVER's table: dispatches, and lane by lane which of them may go next."""
 
-import heapq
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import islice
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from sortedcontainers import SortedList
 
 from models.deliver import due_at as due_at_of
+from models.order import Entry, Turns
 from schemas.dispatch import DISPATCH, State
 from streams.engine.store import SlabStore, Store
 
@@ -23,18 +23,20 @@ def is_live(rows: np.ndarray) -> np.ndarray:
 class DispatchStore:
     """A `Store` of dispatches with an index of those that wait and of those that are claimed.
 
-    Within a lane they go in the order of their release, whatever the campaign; deferred ones join in again
-    when their time has come. The rows are in `rows`, another store; in memory if none is given. The index is
-    always in memory.
+    Within a lane and campaign they are ordered by deadline; deferred ones join in again when their time has
+    come. `turns` says which campaigns had how many of a lane's since this worker owns it. The rows are in
+    `rows`, another store; in memory if none is given. The index is always in memory.
     """
 
     def __init__(self, rows: Store | None = None) -> None:
         self.dtype = DISPATCH
         self.claimed: set[bytes] = set()
         self._rows = SlabStore(DISPATCH) if rows is None else rows
-        self._ready: dict[tuple[str, str], SortedList] = {}  # by lane and campaign: (released_at, key)
-        self._later = SortedList()  # (not_before, key, lane, campaign, released_at)
-        self._indexed: dict[bytes, tuple[SortedList, tuple[object, ...]]] = {}
+        self.turns: defaultdict[str, Turns] = defaultdict(Turns)
+        self.backlog: Counter[str] = Counter()  # how many wait, by lane
+        self._ready: dict[tuple[str, str], SortedList] = {}  # by lane and campaign: (expires_at, key)
+        self._later = SortedList()  # (not_before, key, lane, campaign, expires_at)
+        self._indexed: dict[bytes, tuple[str, SortedList, tuple[object, ...]]] = {}
         for _, keys, live in self._rows.live():
             self._index_all(keys, live)
 
@@ -94,58 +96,52 @@ class DispatchStore:
         self._promote(now)
         return sorted({lane for (lane, _), waiting in self._ready.items() if waiting})
 
-    def ready(self, lane: str, now: int, held: Held) -> Iterator[tuple[int, bytes]]:
-        """Messages of a lane that may go at `now`, in order: when each was released, and its key."""
+    def ready(self, lane: str, now: int, held: Held) -> dict[str, Iterator[Entry]]:
+        """Messages of a lane that may go at `now`, by campaign if it has any, the earliest deadline first."""
         self._promote(now)
-        free = [
-            waiting
+        return {
+            campaign: iter(waiting)
             for (of, campaign), waiting in self._ready.items()
             if of == lane and waiting and not held(campaign, lane)
-        ]
-        return heapq.merge(*free)
+        }
 
     def _index_all(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
         states = rows["state"].tolist()
         for i, key in enumerate(keys):
+            was_claimed = key in self.claimed
             self._forget(key)
             if states[i] == State.CLAIMED:
                 self.claimed.add(key)
+                if not was_claimed:
+                    self.turns[rows[i]["lane"].decode()].took(rows[i]["campaign"].decode())
             elif states[i] == State.WAITING:
                 self._index(key, rows[i])
 
     def _index(self, key: bytes, row: np.void) -> None:
         lane, campaign = row["lane"].decode(), row["campaign"].decode()
-        released_at, not_before = int(row["released_at"]), int(row["not_before"])
+        expires_at, not_before = int(row["expires_at"]), int(row["not_before"])
+        self.backlog[lane] += 1
         if not_before:
-            self._add(key, self._later, (not_before, key, lane, campaign, released_at))
+            self._add(key, lane, self._later, (not_before, key, lane, campaign, expires_at))
         else:
-            self._add_ready(key, lane, campaign, released_at)
+            self._add_ready(key, lane, campaign, expires_at)
 
-    def _add_ready(self, key: bytes, lane: str, campaign: str, released_at: int) -> None:
-        self._add(key, self._ready.setdefault((lane, campaign), SortedList()), (released_at, key))
+    def _add_ready(self, key: bytes, lane: str, campaign: str, expires_at: int) -> None:
+        self._add(key, lane, self._ready.setdefault((lane, campaign), SortedList()), (expires_at, key))
 
-    def _add(self, key: bytes, to: SortedList, entry: tuple[object, ...]) -> None:
+    def _add(self, key: bytes, lane: str, to: SortedList, entry: tuple[object, ...]) -> None:
         to.add(entry)
-        self._indexed[key] = to, entry
+        self._indexed[key] = lane, to, entry
 
     def _promote(self, now: int) -> None:
         while self._later and self._later[0][0] <= now:
-            _, key, lane, campaign, released_at = self._later.pop(0)
-            self._add_ready(key, lane, campaign, released_at)
+            _, key, lane, campaign, expires_at = self._later.pop(0)
+            self._add_ready(key, lane, campaign, expires_at)
 
     def _forget(self, key: bytes) -> None:
         self.claimed.discard(key)
         found = self._indexed.pop(key, None)
         if found is not None:
-            found[0].remove(found[1])
-
-
-def first(
-    waiting: Iterator[tuple[int, bytes]],
-    fresh: Sequence[tuple[int, bytes]],
-    touched: Collection[bytes],
-    most: int,
-) -> list[bytes]:
-    """The first keys of those that waited, but for what this cut `touched`, and of those it made wait."""
-    stayed = (entry for entry in waiting if entry[1] not in touched)
-    return [key for _, key in islice(heapq.merge(stayed, sorted(fresh)), most)]
+            lane, among, entry = found
+            among.remove(entry)
+            self.backlog[lane] -= 1

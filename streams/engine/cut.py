@@ -50,8 +50,9 @@ class Handled:
     """What a cut gives: records to produce, rows to write, when rows are due, and figures for the journal.
 
     `keys`, `rows` and `due_at` belong together; `forgotten` are keys whose rows go; `resting` are slots whose
-    rows stay but are due at `resting_due` next. `figures` are the cut's counts, `changes` by how much each
-    standing count (`Handler.standing`) grew. `effects` are begun once the cut has committed.
+    rows stay but are due at `resting_due` next. `figures` are the cut's counts, and what else its
+    journal's schema names, `changes` by how much each standing count (`Handler.standing`) grew. `effects` are
+    begun once the cut has committed.
     """
 
     outputs: list[Out] = field(default_factory=list)
@@ -62,7 +63,7 @@ class Handled:
     resting: np.ndarray | None = None
     resting_due: np.ndarray | None = None
     tallies: list[Tally] = field(default_factory=list)
-    figures: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, int] = field(default_factory=dict)
     effects: list[Any] = field(default_factory=list)
 
@@ -124,8 +125,12 @@ class Effects(Protocol):
         """Whether a cut should be made for the sake of its feedback."""
         ...
 
-    def feedback(self, partition: int, resumed: bool) -> Any:
-        """Hand over what has come back since the last cut; `resumed` on the first one after a take-over."""
+    def feedback(self, partition: int, resumed: Mapping[str, Any] | None) -> Any:
+        """Hand over what has come back since the last cut.
+
+        On the first one after a take-over `resumed` are the figures of the last entry of the journal, empty
+        if there is none; else it is None.
+        """
         ...
 
     def begin(self, partition: int, effects: Sequence[Any], since: float) -> None:

@@ -35,7 +35,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Entry:
-    """One cut as a line's journal holds it; `figures` are the line's own counts, by their names there.
+    """One cut as a line's journal holds it; `figures` are the line's own, by their names there.
 
     `rows` is how many rows the table has after the cut; `UNCOUNTED` in entries that are older than the count.
     """
@@ -49,7 +49,7 @@ class Entry:
     plan_id: str | None = None
     history: bool = False
     topics: list[Tally] = field(default_factory=list)
-    figures: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
     rows: int = UNCOUNTED
 
     def encode(self, journal: str) -> bytes:

@@ -317,7 +317,8 @@ class Line:
         self._last_cut_wall = wall
         self._control_seen = control.version
         self._made_at = uptime()
-        effects, resumed = self.spec.effects, self._resumed
+        effects = self.spec.effects
+        resumed = None if not self._resumed else {} if self.entry is None else self.entry.figures
         self._resumed = False
         self.in_flight = Cut(
             self.partition,

@@ -96,7 +96,7 @@ def _journal(facts: Facts, partition: int) -> Iterator[str]:
 
 def _stood(entry: Entry) -> int:
     """How many dispatches wait or are in flight after a cut."""
-    return entry.figures["pending"] + entry.figures["in_flight"]
+    return int(entry.figures["pending"] + entry.figures["in_flight"])
 
 
 def _commands(facts: Facts, partition: int) -> tuple[Commands, list[str]]:

@@ -99,7 +99,7 @@ class DeliverStory:
         }
         for topic, records in taken.items():
             self._nexts[topic] = records[-1].offset + 1 if records else self._nexts[topic]
-        feedback = Feedback(resumed, results, lambda _: room)
+        feedback = Feedback(resumed, results, lambda *_: room)
         cut = Cut(
             0,
             self._number,

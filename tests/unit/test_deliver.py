@@ -8,23 +8,25 @@ import numpy as np
 import pytest
 
 from models.deliver import Claim, Kind, Result, Stop
+from models.pacing import Standing
 from schemas import codec, topics
 from schemas.dispatch import KEPT_MS, State
 from schemas.lanes import Lane, Lanes
 from schemas.policy import Policy
 from schemas.units import Milliseconds, Rate
-from streams.agents.deliver import Deliverer, Feedback
+from streams.agents.deliver import Deliverer, Feedback, Paced
 from streams.agents.dispatches import DispatchStore
 from streams.engine.batch import Batch
 from streams.engine.control import Clock, Control
 from streams.engine.cut import Cut, Handled
+from streams.engine.journal import Entry
 from streams.engine.kafka import Record
 from tests.support.cuts import PACKAGED
 
 T0 = 1_700_000_000_000
 HOUR = 3_600_000
 LANES = Lanes(default=Lane(rate=Rate.parse("10/s"), expiry=Milliseconds.parse("24 h")))
-ONE, TWO, THREE = (str(uuid.UUID(int=n)) for n in (1, 2, 3))
+ONE, TWO, THREE, FOUR = (str(uuid.UUID(int=n)) for n in (1, 2, 3, 4))
 
 
 class World:
@@ -43,13 +45,16 @@ class World:
         resumed: bool = False,
         after: int = 0,
     ) -> Handled:
+        asked = (lambda lane, _: room(lane)) if callable(room) else (lambda *_: room)
+        return self.cut_of(Feedback(resumed, results, asked), *records, after=after)
+
+    def cut_of(self, feedback: Feedback, *records: tuple[str, dict[str, Any]], after: int = 0) -> Handled:
         self.number, self.now = self.number + 1, self.now + after
         by_topic: dict[str, list[Record]] = {topic.name: [] for topic in topics.DISPATCH_SOURCES}
         for topic, fields in records:
             self.offset += 1
             key = fields["lane"].encode()
             by_topic[topic].append(Record(self.offset, T0, key, codec.encode(topic, fields), ()))
-        feedback = Feedback(resumed, results, room if callable(room) else lambda _: room)
         nexts = dict.fromkeys(by_topic, self.offset + 1)
         taken = {topic: Batch.of(records) for topic, records in by_topic.items()}
         cut = Cut(0, self.number, self.now, self.now, self.control, 0, None, False, taken, nexts, feedback)
@@ -129,10 +134,65 @@ def test_a_command_that_finds_room_is_claimed_in_the_cut_that_brings_it(world: W
     assert [effect.dispatch_id for effect in world.cut(command(ONE), command(TWO), room=1).effects] == [ONE]
 
 
-def test_messages_go_in_the_order_of_their_release_whatever_their_campaign(world: World) -> None:
-    world.cut(command(ONE, T0 + 5), command(TWO, T0 + 1, campaign="replenishment"))
-    handled = world.cut(command(THREE, T0 + 3), room=3)
+def test_of_a_campaign_the_earliest_deadline_goes_first_also_before_those_that_wait(world: World) -> None:
+    world.cut(command(ONE, expires_at=T0 + 5 * HOUR), command(TWO, expires_at=T0 + 3 * HOUR))
+    handled = world.cut(command(THREE, expires_at=T0 + 4 * HOUR), room=3)
     assert [effect.dispatch_id for effect in handled.effects] == [TWO, THREE, ONE]
+
+
+def ranked(**changed: dict[str, Any]) -> Policy:
+    """The packaged policy with other campaigns, by their names."""
+    campaigns = [c.model_copy(update=changed.get(c.name, {})) for c in PACKAGED.campaigns]
+    return PACKAGED.model_copy(update={"campaigns": tuple(campaigns)})
+
+
+def test_a_campaign_of_more_priority_goes_first_and_a_transactional_one_before_it() -> None:
+    world = World(ranked(replenishment={"priority": 9}, post_purchase={"purpose": "transactional"}))
+    world.cut(
+        command(ONE, campaign="win_back", expires_at=T0 + HOUR),
+        command(TWO, campaign="replenishment", expires_at=T0 + 9 * HOUR),
+        command(THREE, campaign="post_purchase", expires_at=T0 + 16 * HOUR),
+    )
+    claims = world.cut(room=3).effects
+    assert [(claim.dispatch_id, claim.urgent) for claim in claims] == [
+        (THREE, True),
+        (TWO, False),
+        (ONE, False),
+    ]
+
+
+def test_campaigns_of_one_priority_take_turns_over_many_cuts(world: World) -> None:
+    ids = [str(uuid.UUID(int=n)) for n in range(10, 40)]
+    many = [command(each, campaign="win_back", expires_at=T0 + HOUR) for each in ids[:24]]
+    few = [command(each, campaign="replenishment", expires_at=T0 + 9 * HOUR) for each in ids[24:]]
+    world.cut(*many, *few)
+    went = [world.cut(room=1).effects[0].campaign for _ in range(12)]
+    assert went.count("replenishment") == 6
+    assert {*went[:2]} == {*went[10:]} == {"win_back", "replenishment"}
+
+
+def test_room_in_the_reserve_is_for_urgent_messages_alone() -> None:
+    world = World(ranked(post_purchase={"purpose": "transactional"}))
+    world.cut(command(ONE), command(TWO))
+    feedback = Feedback(False, [], lambda _, urgent: 5 if urgent else 0)
+    assert world.cut_of(feedback).effects == []
+    handled = world.cut_of(feedback, command(THREE, campaign="post_purchase"))
+    assert [claim.dispatch_id for claim in handled.effects] == [THREE]
+
+
+def test_what_a_lane_has_learnt_is_in_the_journal_with_what_waits_after_the_cut(world: World) -> None:
+    learnt = {"gmail": Paced(Standing(factor=0.25, begun=7), 2.5, 1), "yahoo": Paced(Standing(), 1.0, 0)}
+    world.cut(command(ONE), command(TWO))
+    handled = world.cut_of(
+        Feedback(False, [], lambda *_: 1, learnt), command(THREE), command(FOUR, lane="yahoo")
+    )
+    gmail, yahoo = handled.figures["lanes"]
+    assert (gmail["lane"], gmail["waiting"], gmail["rate"], gmail["factor"]) == ("gmail", 2, 2.5, 0.25)
+    assert (yahoo["lane"], yahoo["waiting"], yahoo["begun"]) == ("yahoo", 0, 0)
+    entry = Entry(0, 1, T0, 0, "p", figures=handled.figures | world.standing)
+    journal = topics.DELIVER_JOURNAL.name
+    [again, _] = Entry.decode(journal, entry.encode(journal)).figures["lanes"]
+    assert (again["lane"], again["factor"], codec.millis(again["stopped_until"])) == ("gmail", 0.25, 0)
 
 
 def test_a_lane_gets_no_more_than_it_has_room_for_and_lanes_do_not_share(world: World) -> None:
@@ -283,7 +343,7 @@ def test_records_that_are_no_commands_become_dead_letters(world: World) -> None:
         Record(2, T0, b"yahoo", codec.encode(topic, fields), ()),
         Record(3, T0, b"gmail", codec.encode(topic, fields | {"campaign": "x" * 64}), ()),
     ]
-    feedback = Feedback(False, [], lambda _: 1)
+    feedback = Feedback(False, [], lambda *_: 1)
     nexts = dict.fromkeys([t.name for t in topics.DISPATCH_SOURCES], 4)
     cut = Cut(0, 1, T0, T0, Control(), 0, None, False, {topic: Batch.of(bad)}, nexts, feedback)
     [handled] = world.handler.handle([(cut, world.store)])
@@ -298,8 +358,11 @@ def test_a_recovered_table_knows_what_may_go_next(world: World) -> None:
     recovered = DispatchStore()
     for _, keys, rows in world.store.batches():
         recovered.put_many(keys, rows, np.zeros(len(rows), np.int64))
-    waiting = [key.decode() for _, key in recovered.ready("gmail", T0 + HOUR, lambda *_: False)]
-    assert (waiting, recovered.claimed) == ([THREE, TWO, ONE], set())
+    ready = recovered.ready("gmail", T0 + HOUR, lambda *_: False)
+    assert {name: [key.decode() for _, key in waiting] for name, waiting in ready.items()} == {
+        "win_back": [THREE, TWO, ONE]
+    }
+    assert recovered.claimed == set()
 
 
 def test_an_outcome_that_came_while_no_clock_ran_stands_at_the_cut(world: World) -> None:
@@ -315,7 +378,7 @@ def test_an_outcome_that_came_while_no_clock_ran_stands_at_the_cut(world: World)
 def test_a_command_whose_ids_are_none_becomes_a_dead_letter(world: World, field: str) -> None:
     topic, fields = command(ONE)
     fields[field] = "not-a-uuid\r\n"
-    feedback = Feedback(False, [], lambda _: 1)
+    feedback = Feedback(False, [], lambda *_: 1)
     bad = Record(1, T0, b"gmail", codec.encode(topic, fields), ())
     nexts = dict.fromkeys([t.name for t in topics.DISPATCH_SOURCES], 2)
     cut = Cut(0, 1, T0, T0, Control(), 0, None, False, {topic: Batch.of([bad])}, nexts, feedback)

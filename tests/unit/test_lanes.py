@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.lanes import Bucket, retry_at
-from schemas.lanes import Lane
 from schemas.units import Rate
 
 MINUTE = 60_000
@@ -57,10 +56,10 @@ def test_whoever_takes_a_lane_over_begins_with_an_empty_bucket() -> None:
 
 def test_the_burst_is_a_tenth_of_a_seconds_messages_unless_it_is_set() -> None:
     def burst(text: str) -> int:
-        return Bucket.of(Lane(rate=Rate.parse(text))).burst
+        return Bucket.of(Rate.parse(text), None).burst
 
     assert (burst("100/s"), burst("20/s"), burst("100/hr")) == (10, 2, 1)
-    assert Bucket.of(Lane(rate=Rate.parse("100/s"), burst=1)).burst == 1
+    assert Bucket.of(100, 1).burst == 1
 
 
 def test_tries_move_apart_up_to_two_hours() -> None:

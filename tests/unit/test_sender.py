@@ -4,72 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from models.deliver import Claim, Result, Stop
-from schemas.lanes import Lane, Lanes
 from schemas.settings import Settings
-from schemas.units import Rate
 from sinks.transports import Message, Outcome
 from sinks.vault import Contact
 from sinks.vault.sqlite import SqliteVault
 from streams.engine.control import Clock, Control
 from streams.engine.cut import uptime
 from streams.rendering import Renderer, load_templates
-from streams.sender import Prepared, Sender
+from streams.sender import Prepared
 from streams.worker import load_policy, policy_folder
-
-FOREVER = 4_000_000_000_000
-
-
-class Scripted:
-    """A transport that answers as it is told and keeps what it was given."""
-
-    def __init__(self, answer: Callable[[Message], Outcome] = lambda _: Outcome("accepted", 250)) -> None:
-        self.answer, self.sent = answer, list[str]()
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def send(self, message: Message, still_wanted: Callable[[], bool]) -> Outcome:
-        if not still_wanted():
-            return Outcome("vetoed")
-        await self.gate.wait()
-        if not still_wanted():
-            return Outcome("vetoed")
-        self.sent.append(message.dispatch_id)
-        return self.answer(message)
-
-    async def close(self) -> None: ...
-
-
-def claim(name: str, lane: str = "gmail", expires_at: int = FOREVER) -> Claim:
-    return Claim(name, f"r-{name}", "win_back", "win_back", lane, expires_at, 1)
-
-
-def prepare(claims: Sequence[Claim], now: int) -> list[Prepared | Result]:
-    return [Prepared(Message(c.dispatch_id, "someone@mail.example", b""), "t@1") for c in claims]
-
-
-def sender(transport: Scripted, rate: str = "1000/s", prepare: Any = prepare, **more: Any) -> Sender:
-    return Sender(Lanes(default=Lane(rate=Rate.parse(rate), **more)), prepare, lambda lane: transport)
-
-
-async def results(of: Sender, count: int) -> dict[str, Result]:
-    """What comes back, once so many have."""
-    found: dict[str, Result] = {}
-    async with asyncio.timeout(20):
-        while len(found) < count:
-            found |= {result.dispatch_id: result for result in of.feedback(0, False).results}
-            await asyncio.sleep(0.005)
-    return found
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(work)
+from tests.support.sending import Scripted, claim, prepare, results, run, sender
 
 
 def test_what_is_claimed_goes_and_its_outcome_comes_back() -> None:
@@ -149,20 +99,20 @@ def test_a_lane_whose_server_is_away_rests_and_the_others_go_on() -> None:
         of.begin(0, [claim("a", "down"), claim("b", "up")], uptime())
         found = await results(of, 2)
         assert {name: result.kind for name, result in found.items()} == {"a": "returned", "b": "delivered"}
-        room = of.feedback(0, False).room
-        assert (room("down"), room("up") > 0) == (0, True)
+        room = of.feedback(0, None).room
+        assert (room("down", False), room("up", False) > 0) == (0, True)
 
     run(story())
 
 
 def test_a_slow_lane_has_room_only_shortly_before_its_bucket_opens() -> None:
     async def story() -> None:
-        room = sender(Scripted(), "6/hr").feedback(0, False).room
-        assert room("gmail") == 0, "the bucket of a new owner is empty"
-        quick = sender(Scripted(), "20/s").feedback(0, False).room
-        assert quick("gmail") == 10, "half a second's"
-        fast = sender(Scripted(), "100000/s").feedback(0, False).room
-        assert fast("gmail") == 100, "never more than is rendered in time"
+        room = sender(Scripted(), "6/hr").feedback(0, None).room
+        assert room("gmail", False) == 0, "the bucket of a new owner is empty"
+        quick = sender(Scripted(), "20/s").feedback(0, None).room
+        assert quick("gmail", False) == 10, "half a second's"
+        fast = sender(Scripted(), "100000/s").feedback(0, None).room
+        assert fast("gmail", False) == 100, "never more than is rendered in time"
 
     run(story())
 
@@ -171,7 +121,7 @@ def test_what_is_being_rendered_takes_room() -> None:
     async def story() -> None:
         of = sender(Scripted(), "20/s")
         of.begin(0, [claim(str(i)) for i in range(7)], uptime())
-        assert of.feedback(0, False).room("gmail") == 3
+        assert of.feedback(0, None).room("gmail", False) == 3
         await results(of, 7)
 
     run(story())
@@ -185,7 +135,7 @@ def test_slow_rendering_slows_a_lane_and_does_not_stop_it() -> None:
     async def story() -> None:
         transport = Scripted()
         of = sender(transport, "2000/s", slowly)
-        of.begin(0, [claim(str(i)) for i in range(of.feedback(0, False).room("gmail"))], uptime())
+        of.begin(0, [claim(str(i)) for i in range(of.feedback(0, None).room("gmail", False))], uptime())
         found = await results(of, 100)
         assert {result.kind for result in found.values()} == {"delivered"}
 
@@ -200,7 +150,7 @@ def test_where_nothing_can_be_prepared_all_is_given_back() -> None:
         of = sender(Scripted(), prepare=broken)
         of.begin(0, [claim("a"), claim("b")], uptime())
         assert {result.kind for result in (await results(of, 2)).values()} == {"returned"}
-        assert of.feedback(0, False).room("gmail") == 0, "it rests"
+        assert of.feedback(0, None).room("gmail", False) == 0, "it rests"
 
     run(story())
 
@@ -226,8 +176,8 @@ def test_draining_ends_what_is_under_way_and_gives_the_rest_back() -> None:
         await asyncio.sleep(0.05)
         draining = asyncio.create_task(of.drain(0, 5.0))
         await asyncio.sleep(0.02)
-        feedback = of.feedback(0, False)
-        assert feedback.room("gmail") == 0
+        feedback = of.feedback(0, None)
+        assert feedback.room("gmail", False) == 0
         transport.gate.set()
         assert await draining
         found = {result.dispatch_id: result for result in feedback.results}

@@ -24,12 +24,13 @@ def _put(into: DispatchStore, states: dict[str, State], due: int = NEVER) -> Non
     rows = empty(len(states))
     rows["state"], rows["lane"], rows["campaign"] = list(states.values()), b"gmail", b"win_back"
     rows["released_at"] = NOW - np.arange(len(states))
-    rows["expires_at"] = NOW + 1000
+    rows["expires_at"] = [NOW + 999 if name == "d" else NOW + 1000 for name in states]
     into.put_many([name.encode() for name in states], rows, np.full(len(states), due))
 
 
 def _ready(table: DispatchStore) -> list[str]:
-    return [key.decode() for _, key in table.ready("gmail", NOW, lambda *_: False)]
+    ready = table.ready("gmail", NOW, lambda *_: False)
+    return [key.decode() for _, key in ready.get("win_back", ())]
 
 
 STATES = {

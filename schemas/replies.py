@@ -1,0 +1,63 @@
+"""Rules by which a server's reply is read: what it says of the lane, and when to try again."""
+
+import re
+from functools import cached_property
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from schemas.policy import Strict
+from schemas.units import Span
+
+Action = Literal["slow", "suspend", "message"]
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression: {error}") from error
+    return text
+
+
+class ReplyRule(Strict):
+    """What is done where a reply matches everything that is given here."""
+
+    provider: str | None = Field(None, min_length=1, description="Of this one only, as in providers.toml.")
+    code: int | None = Field(None, ge=400, le=599, description="The reply's code.")
+    text: Annotated[str, AfterValidator(_pattern)] | None = Field(
+        None, min_length=1, description="Regular expression, found anywhere in the reply, in any case."
+    )
+    action: Action = Field(
+        description="slow: the lane goes at half its pace; suspend: it stops for a while; message: it is the "
+        "fault of this one alone."
+    )
+    pause: Span | None = Field(
+        None, description="So long the lane stops, or, of `message`, until it is tried again at the least."
+    )
+    source: str = Field(min_length=1, description="Who says so.")
+
+    @cached_property
+    def _found(self) -> re.Pattern[str] | None:
+        return None if self.text is None else re.compile(self.text, re.IGNORECASE)
+
+    def matches(self, provider: str, code: int | None, text: str) -> bool:
+        """Whether a reply is one of these."""
+        return (
+            self.provider in (None, provider)
+            and self.code in (None, code)
+            and (self._found is None or self._found.search(text) is not None)
+        )
+
+
+class Replies(Strict):
+    """Rules in their order: the first that matches counts."""
+
+    rule: tuple[ReplyRule, ...] = ()
+
+    def of(self, provider: str, code: int | None, text: str) -> ReplyRule | None:
+        """The rule for a refusal by a provider; None where none matches."""
+        return next((rule for rule in self.rule if rule.matches(provider, code, text)), None)
+
+
+NO_RULES: Final = Replies()

@@ -1,0 +1,83 @@
+"""`opportune lanes`: how fast each mailbox provider is written to now, and what waits."""
+
+from typing import Annotated, Final
+
+import typer
+
+from schemas import policy_files
+from schemas.settings import Settings
+from streams import cluster, lane_standings, worker
+from streams.cli import show
+from streams.lane_standings import LaneStanding
+
+_PER: Final = ((1, "s"), (60, "min"), (3600, "hr"))
+
+
+def lanes(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show each lane: its pace beside the rate that is set, what waits, deferrals, stops, warm-up.
+
+    As of the last cut of DELIVER for each. A lane that goes slower than is set was deferred too often, or is
+    warming up. `tokens`: messages that may go at once. `deferred`: of the day's answers. `empty`: when all
+    that waits will have gone at this pace, if nothing else comes. Times are of the deployment's clock.
+    """
+    settings = Settings()
+    setting = policy_files.load_lanes(worker.policy_folder(settings))
+    found = lane_standings.standings(cluster.connect(settings), settings.partitions, setting)
+    if as_json:
+        typer.echo(show.as_json([_for_machines(each) for each in found]))
+        return
+    if not found:
+        typer.echo("Nothing was to be sent yet: no lane has a pace.")
+        return
+    right = ("pace", "set", "tokens", "waiting", "deferred")
+    table = show.table("lane", *right, "state", "warm-up", "empty", right=right)
+    for each in found:
+        deferred = f"{each.refused / each.told:.1%}" if each.told else "–"
+        table.add_row(
+            show.printable(each.lane),
+            _rate(each.rate),
+            str(each.set.rate),
+            str(each.tokens),
+            f"{each.waiting:,}",
+            deferred,
+            _state(each),
+            _warm_up(each),
+            show.moment(each.empty_at),
+        )
+    show.console().print(table)
+
+
+def _rate(per_second: float) -> str:
+    """Print a rate of any size in three digits, per second, minute or hour."""
+    seconds, unit = next((s, u) for s, u in _PER if per_second * s >= 1 or u == "hr")
+    return f"{per_second * seconds:.3g}/{unit}"
+
+
+def _state(standing: LaneStanding) -> str:
+    if standing.stopped_until is not None:
+        return f"stopped until {show.moment(standing.stopped_until)}"
+    return "trying, one at a time" if standing.probing else "going"
+
+
+def _warm_up(standing: LaneStanding) -> str:
+    if standing.allowed is None:
+        return "–"
+    return f"day {standing.warm_day}: {standing.begun:,} of {standing.allowed:,.0f}"
+
+
+def _for_machines(standing: LaneStanding) -> dict[str, object]:
+    plain = {name: value for name, value in vars(standing).items() if name not in ("set", "at")}
+    times = ("stopped_until", "empty_at")
+    plain |= {
+        "at": show.iso(standing.at),
+        "rate_set": float(standing.set.rate),
+        "empty_at": standing.empty_at,
+    }
+    return plain | {name: None if plain[name] is None else show.iso(int(str(plain[name]))) for name in times}
+
+
+def register(main: typer.Typer) -> None:
+    """Add `opportune lanes`."""
+    main.command()(lanes)
