@@ -112,7 +112,7 @@ _MAKERS: Final[Mapping[str, Callable[[Batch, Sequence[Decoded]], list[Block]]]] 
 }
 _TALLY: Final = tuple(
     dict.fromkeys(
-        leaf.inner for name in _LINES for leaf in shape.journal(name).leaves if leaf.kind == "array"
+        leaf.inner for name in _LINES for leaf in shape.journal(name).leaves if leaf.field == "topics"
     )
 )
 

@@ -11,6 +11,7 @@ from confluent_kafka import Message
 
 from models import features
 from models.features import FEATURES
+from models.pacing import Standing
 from schemas import codec, topics
 from schemas.profile import DAYS, HOUR_MS, HOURS, KINDS, ROW, ROW_VERSION, NewerRow, empty
 from streams.recording.batch import Batch
@@ -183,6 +184,16 @@ def test_the_journals_of_both_lines_make_rows_of_one_table() -> None:
     assert _column(batch, "cut", "topics.topic") == [["dispatch.commands", "dispatch.recalls"]]
     assert _column(batch, "cut", "topics.accepted") == [[2, 2]]
     assert _column(batch, "cut", "topics.late") == [[0, 0]]
+    lane = {"lane": "gmail", "waiting": 7, "rate": 2.5, "tokens": 1, **vars(Standing(factor=0.5))}
+    batch = Batch(
+        name, "id", 2, [_message(name, 3, codec.encode(name, entry | {"rows": 8, "lanes": [lane]}))]
+    )
+    (block,), _ = rows_of(batch, unnamed)
+    assert {column for column in block.names if column.startswith("topics.")} == {
+        f"topics.{name}" for name in (*tally, "dead_lettered", "no_trigger", "decided", "rekeyed", "late")
+    }
+    assert _column(batch, "cut", "lanes.waiting") == [[7]]
+    assert _column(batch, "cut", "lanes.factor") == [[0.5]]
 
 
 def _profiles(*values: tuple[bytes, bytes | None]) -> Batch:
