@@ -36,6 +36,7 @@ from streams.cli import (
     report,
     schemas,
     segments,
+    simulate,
     stack,
     vault,
     verify,
@@ -70,6 +71,7 @@ for module in (
     model_guard,
     model_registry,
     model_trail,
+    simulate,
     schemas,
 ):
     module.register(app)

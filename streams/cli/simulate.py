@@ -1,0 +1,175 @@
+"""`opportune simulate`: our lanes beside other senders, against providers that judge, in virtual time."""
+
+from collections.abc import Sequence
+from statistics import mean
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from schemas import policy_files
+from schemas.profile import MINUTE_MS
+from schemas.settings import Settings
+from streams import worker
+from streams.cli import plots, show
+from streams.simulator.compare import Assumed, By, Figures, compare, sweep
+from streams.simulator.parameters import Parameters
+from streams.simulator.run import SENDERS, SenderName
+
+_COLOURS: Final[dict[SenderName, tuple[str, int]]] = {
+    "ours": ("█", 34),
+    "fixed rate": ("▒", 208),
+    "retries only": ("░", 160),
+}
+_HEIGHT: Final = 9
+_TWO_FROM: Final = 90
+
+
+def simulate(
+    days: Annotated[int, typer.Option(min=1, max=90, help="Days of virtual time.")] = 14,
+    recipients: Annotated[int, typer.Option(min=1000, help="How many there are.")] = 50_000,
+    seeds: Annotated[int, typer.Option(min=1, help="So many times, each with another seed.")] = 1,
+    swept: Annotated[
+        bool, typer.Option("--sweep", help="Every assumption halved and raised by half, one at a time.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Send two weeks of mail to simulated mailbox providers: by our lanes, at a fixed rate, by retries only.
+
+    The lanes are DELIVER's own (pace, order, rules of replies.toml, retries); providers answer and judge as
+    streams/simulator/parameters.toml says, where each number has its source. Nothing is sent and no Kafka is
+    needed: all is computed, in virtual time. A message is taken in time if a provider took it before its
+    expiry.
+    """
+    parameters = Parameters.assumed()
+    replies = policy_files.load_replies(worker.policy_folder(Settings()))
+    console = show.console()
+    size = 2 * len([*parameters.names()]) if swept else seeds * len(SENDERS) * len(parameters.provider)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("simulating", total=size)
+
+        def report() -> None:
+            progress.advance(task)
+
+        if swept:
+            assumed = [*sweep(parameters, replies, days, recipients, 0, report)]
+        else:
+            runs = [compare(parameters, replies, days, recipients, seed, report) for seed in range(seeds)]
+    if swept:
+        _tell_sweep(console, assumed, as_json)
+        return
+    figures = {sender: [Figures.of([*each[sender].values()]) for each in runs] for sender in SENDERS}
+    if as_json:
+        typer.echo(show.as_json({sender: [vars(each) for each in some] for sender, some in figures.items()}))
+        return
+    console.print(_table(figures))
+    _plot(console, runs[0])
+
+
+def _table(figures: dict[SenderName, list[Figures]]) -> Table:
+    right = ("taken in time", "inbox", "expired", "deferrals a message", "reputation", "urgent wait")
+    made = show.table("sender", *right, right=right)
+    for sender, some in figures.items():
+        made.add_row(
+            sender,
+            *(_share([getattr(each, name) for each in some]) for name in ("accepted", "inbox", "expired")),
+            _range([each.deferrals for each in some], "{:.3f}"),
+            _range([each.reputation for each in some], "{:.2f}"),
+            _range([each.urgent_wait_ms / MINUTE_MS for each in some], "{:,.1f} min"),
+        )
+    made.caption = "Means over the seeds, and from lowest to highest. Reputation: from 0 to 1, at the end."
+    made.caption_justify = "left"
+    return made
+
+
+def _share(values: Sequence[float]) -> str:
+    return _range(values, "{:.1%}")
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    told = form.format(mean(values))
+    if len(values) == 1:
+        return told
+    return f"{told} [{form.format(min(values))}, {form.format(max(values))}]"
+
+
+def _tell_sweep(console: Console, assumed: Sequence[Assumed], as_json: bool) -> None:
+    """Say for which assumptions ours is not better in everything, and by how much it is at the least."""
+    worse = [
+        (each, other)
+        for each in assumed
+        for other in SENDERS[1:]
+        if not each.figures["ours"].better_than(each.figures[other])
+    ]
+    if as_json:
+        told = [
+            {"where": each.where, "name": each.name, "factor": each.factor}
+            | {sender: vars(found) for sender, found in each.figures.items()}
+            for each in assumed
+        ]
+        typer.echo(show.as_json(told))
+        return
+    console.print(f"{len(assumed)} changed assumptions; in all figures better than both other senders:")
+    console.print(f"{len(assumed) - len({(w.where, w.name, w.factor) for w, _ in worse})} of {len(assumed)}.")
+    if not worse:
+        return
+    right = ("times", "taken", "theirs", "inbox", "theirs", "reputation", "theirs")
+    made = show.table("assumption", "not better than", *right, right=right)
+    for each, other in worse:
+        ours, theirs = each.figures["ours"], each.figures[other]
+        pairs = (
+            (f"{ours.accepted:.1%}", f"{theirs.accepted:.1%}"),
+            (f"{ours.inbox:.1%}", f"{theirs.inbox:.1%}"),
+            (f"{ours.reputation:.2f}", f"{theirs.reputation:.2f}"),
+        )
+        figures = [figure for pair in pairs for figure in pair]
+        made.add_row(f"{each.where}.{each.name}", other, f"{each.factor:g}", *figures)
+    console.print(made)
+
+
+def _plot(console: Console, run: dict[SenderName, By]) -> None:
+    """Plot each provider's view of each sender, and what waits, hour by hour."""
+    abreast = 2 if console.width >= _TWO_FROM else 1
+    columns = plots.width(console) // abreast - 1
+    legend = [part for name, (symbol, colour) in _COLOURS.items() for part in _mark(name, symbol, colour)]
+    for provider in run["ours"]:
+        plots.head(console, provider)
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        views = [
+            _figure("reputation, in %", columns, _series(run, provider, "reputation", 100)),
+            _figure("messages that wait", columns, _series(run, provider, "waiting", 1)),
+        ]
+        for start in range(0, len(views), abreast):
+            grid.add_row(*views[start : start + abreast])
+        console.print(grid)
+    console.print(Text.assemble(*legend))
+
+
+def _mark(name: str, symbol: str, colour: int) -> list[Any]:
+    return [(symbol * 2, f"color({colour})"), f" {name}  "]
+
+
+def _series(
+    run: dict[SenderName, By], provider: str, what: str, times: float
+) -> dict[SenderName, list[float]]:
+    return {sender: [times * v for v in getattr(run[sender][provider], what)] for sender in SENDERS}
+
+
+def _figure(title: str, columns: int, series: dict[SenderName, list[float]]) -> Text:
+    hours = max(map(len, series.values()))
+    most = max((max(values) for values in series.values() if values), default=1.0)
+    figure = plots.canvas(columns, _HEIGHT, most)
+    for sender, values in series.items():
+        line = figure.signal([*range(len(values))], values, marker=plots.marker(*_COLOURS[sender]))
+        figure.draw(line.lines(True))
+    days = range(0, hours, 24 * max(1, hours // 24 // 7))
+    figure.ruler("x").ticks([*days], [f"day {hour // 24 + 1}" for hour in days])
+    return Text.assemble((title, "dim"), "\n", plots.drawn(figure))
+
+
+def register(main: typer.Typer) -> None:
+    """Add `opportune simulate`."""
+    main.command()(simulate)

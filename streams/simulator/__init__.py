@@ -1,0 +1,1 @@
+"""Mailbox providers that judge a sender as the real ones are said to, in virtual time."""

@@ -1,0 +1,79 @@
+"""What the simulator assumes: numbers, each with its source, in one file."""
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field
+
+from schemas.policy import Strict
+
+
+class Parameter(Strict):
+    """A number, and where it is from."""
+
+    value: float = Field(ge=0)
+    source: str = Field(min_length=1)
+
+
+class SenderParameters(Strict):
+    """What is to be sent: by recipient and day, how much of it cannot wait, and how it clusters."""
+
+    messages_a_day: Parameter
+    transactional: Parameter
+    expiry_h: Parameter
+    burst_share: Parameter
+    rate_above_mean: Parameter
+
+
+class ProviderParameters(Strict):
+    """One mailbox provider: how much it takes, and by what it judges."""
+
+    share: Parameter
+    first_hourly: Parameter
+    growth: Parameter
+    usual_days: Parameter
+    complaints: Parameter
+    complaints_bad: Parameter
+    unknown: Parameter
+    unknown_bad: Parameter
+    clicks: Parameter
+    pressed_bad: Parameter
+    memory_days: Parameter
+    greylisted: Parameter
+    storms: Parameter
+    storm_min: Parameter
+
+    def values(self) -> dict[str, float]:
+        """The numbers by name."""
+        return {name: float(getattr(self, name).value) for name in type(self).model_fields}
+
+
+class Parameters(Strict):
+    """All of them."""
+
+    sender: SenderParameters
+    provider: dict[str, ProviderParameters]
+
+    @classmethod
+    def assumed(cls) -> Self:
+        """Read `parameters.toml`, which is beside this file."""
+        return cls.model_validate(tomllib.loads(Path(__file__).with_name("parameters.toml").read_text()))
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        """Where each number stands: in `sender` or a provider, by its name there."""
+        for name in SenderParameters.model_fields:
+            yield "sender", name
+        for provider in self.provider:
+            for name in ProviderParameters.model_fields:
+                yield provider, name
+
+    def scaled(self, where: str, name: str, factor: float) -> "Parameters":
+        """The same but for one number."""
+        of = self.sender if where == "sender" else self.provider[where]
+        number: Parameter = getattr(of, name)
+        changed = of.model_copy(update={name: number.model_copy(update={"value": number.value * factor})})
+        if isinstance(changed, SenderParameters):
+            return self.model_copy(update={"sender": changed})
+        return self.model_copy(update={"provider": self.provider | {where: changed}})

@@ -1,0 +1,152 @@
+"""A mailbox provider that takes what it is used to from a sender it trusts, and defers the rest.
+
+Its judgement is of shares, so that it does not hang on volume: complaints, unknown recipients and attempts
+above the quota against a sender, clicks for it, all faded with a half-life. None of the real formulas is
+known; this one has the signs that providers publish.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from math import exp, inf
+from typing import Final, Literal
+
+import numpy as np
+
+from schemas.profile import DAY_MS, HOUR_MS, MINUTE_MS
+from streams.simulator.parameters import ProviderParameters
+
+_TELLS_MS: Final = 4 * HOUR_MS  # so long after a message its clicks and complaints come, in the mean
+_AT_ONCE_MS: Final = 10 * MINUTE_MS  # of an hour's quota may come at once
+_PRIOR: Final = 200.0  # messages that a sender nobody knows counts as, all of them ordinary
+_NEUTRAL: Final = 0.5  # share of the usual clicks at which a sender is neither liked nor disliked
+_LEAST: Final = 0.5  # share of what it is used to that it takes from the worst
+_GREYLIST_MS: Final = 5 * MINUTE_MS
+
+_BUSY: Final = {
+    "gmail": (421, "4.7.28 Gmail has detected an unusual rate of unsolicited mail"),
+    "yahoo": (421, "4.7.0 [TSS04] Messages temporarily deferred due to unexpected volume or user complaints"),
+    "outlook": (451, "4.7.650 The mail server has been temporarily rate limited due to IP reputation"),
+}
+_BUSY_ELSEWHERE: Final = (450, "4.7.1 too much mail for now, try again later")
+_STORM: Final = (421, "4.3.2 service not available, try again later")
+_GREYLISTED: Final = (451, "4.7.1 greylisted, try again in 5 minutes")
+_UNKNOWN: Final = (550, "5.1.1 no such user here")
+_TAKEN: Final = (250, "2.0.0 OK")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply, and for a message that was taken whether it went into the inbox."""
+
+    code: int
+    text: str
+    inbox: bool = False
+
+    @property
+    def kind(self) -> Literal["accepted", "deferred", "bounced"]:
+        """What it means."""
+        return "accepted" if self.code < 400 else "deferred" if self.code < 500 else "bounced"
+
+
+class MailboxProvider:
+    """One provider over a span of virtual time; times in ms from its beginning, which never go back."""
+
+    def __init__(self, name: str, parameters: ProviderParameters, days: int, seed: int) -> None:
+        self._name, self._p = name, parameters.values()
+        chance = np.random.default_rng([seed, *name.encode()])
+        self._draws = chance.random(1 << 16).tolist()
+        self._place = 0
+        strikes = np.flatnonzero(chance.random(days) < self._p["storms"])
+        begins = (strikes + chance.random(len(strikes))) * DAY_MS
+        lasts = self._p["storm_min"] * MINUTE_MS
+        self._storms: list[tuple[float, float]] = [(begin, begin + lasts) for begin in begins.tolist()]
+        self._to_come: defaultdict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])  # clicks, complaints
+        self._first_seen: dict[int, float] = {}
+        self._hour = 0
+        self._level = 0.0  # messages in the bucket that the quota empties
+        self._level_at = 0.0
+        self._usual = 0.0  # messages in the busiest hour of a day, faded
+        self._of_hour = self._busiest = 0
+        self._taken = self._tried = _PRIOR
+        self._clicks = _PRIOR * self._p["clicks"]
+        self._complaints = _PRIOR * self._p["complaints"]
+        self._unknown = _PRIOR * self._p["unknown"]
+        self._pressed = 0.0
+        self.reputation = self._judged()
+
+    @property
+    def quota(self) -> float:
+        """Messages an hour that it takes now."""
+        known = max(self._p["first_hourly"], self._p["growth"] * self._usual)
+        return float(known * (_LEAST + (2 - 2 * _LEAST) * self.reputation))
+
+    def answer(self, now: float, recipient: int) -> Answer:
+        """Answer a message to a recipient."""
+        self._pass(now)
+        self._tried += 1
+        if any(begin <= now < end for begin, end in self._storms):
+            return Answer(*_STORM)
+        quota = self.quota
+        self._level = max(0.0, self._level - (now - self._level_at) * quota / HOUR_MS)
+        self._level_at = now
+        if self._level + 1 > max(1.0, quota * _AT_ONCE_MS / HOUR_MS):
+            self._pressed += 1
+            return Answer(*_BUSY.get(self._name, _BUSY_ELSEWHERE))
+        if self._draw_of(recipient, 1) < self._p["unknown"]:
+            self._unknown += 1
+            return Answer(*_UNKNOWN)
+        if self._draw_of(recipient, 2) < self._p["greylisted"]:
+            first = self._first_seen.setdefault(recipient, now)
+            if now < first + _GREYLIST_MS:
+                return Answer(*_GREYLISTED)
+        return self._take(now)
+
+    def _take(self, now: float) -> Answer:
+        self._level += 1
+        self._of_hour += 1
+        self._taken += 1
+        inbox = self._draw() < self.reputation**0.5
+        if inbox:
+            tells = self._to_come[int((now + _TELLS_MS) // HOUR_MS)]
+            tells[0] += self._draw() < self._p["clicks"]
+            tells[1] += self._draw() < self._p["complaints"]
+        return Answer(*_TAKEN, inbox=inbox)
+
+    def _pass(self, now: float) -> None:
+        """Let the hours pass: what is remembered fades, what people did is heard of."""
+        hour = int(now // HOUR_MS)
+        while self._hour < hour:
+            self._hour += 1
+            fades = 0.5 ** (1 / (24 * self._p["memory_days"]))
+            self._busiest, self._of_hour = max(self._busiest, self._of_hour), 0
+            if self._hour % 24 == 0:
+                forgets = 0.5 ** (1 / self._p["usual_days"])
+                self._usual, self._busiest = max(self._usual * forgets, float(self._busiest)), 0
+            prior = (1 - fades) * _PRIOR
+            self._taken = self._taken * fades + prior
+            self._tried = self._tried * fades + prior
+            clicks, complaints = self._to_come.pop(self._hour, (0.0, 0.0))
+            self._clicks = self._clicks * fades + prior * self._p["clicks"] + clicks
+            self._complaints = self._complaints * fades + prior * self._p["complaints"] + complaints
+            self._unknown = self._unknown * fades + prior * self._p["unknown"]
+            self._pressed *= fades
+            self.reputation = self._judged()
+
+    def _judged(self) -> float:
+        """Between 0 and 1; a sender of whom nothing is known is in the middle."""
+        p = self._p
+        against = (
+            (self._complaints / self._taken - p["complaints"]) / (p["complaints_bad"] or inf)
+            + (self._unknown / self._tried - p["unknown"]) / (p["unknown_bad"] or inf)
+            + self._pressed / self._tried / (p["pressed_bad"] or inf)
+        )
+        clicks = self._clicks / self._taken / (p["clicks"] or inf)
+        return 1 / (1 + exp(min(50.0, 2 * (against + _NEUTRAL - clicks))))
+
+    def _draw(self) -> float:
+        self._place = (self._place + 1) & 0xFFFF
+        return float(self._draws[self._place])
+
+    def _draw_of(self, recipient: int, which: int) -> float:
+        """The same for a recipient each time."""
+        return float(self._draws[(recipient * 2_654_435_761 + which * 40_503) & 0xFFFF])
