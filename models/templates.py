@@ -190,6 +190,15 @@ def unsubscribe_link(unsubscribe_url: str, dispatch_id: str) -> str:
     return f"{unsubscribe_url}?d={dispatch_id}"
 
 
+def feedback_id(campaign: str, template: Template, purpose: str, sender_id: str) -> str:
+    """Return the Feedback-ID, by each part of which Gmail counts complaints; the last says who sends.
+
+    What stands in two places is counted as one, so the template goes with its version: many a template is
+    called as its campaign is.
+    """
+    return f"{campaign}:{template.name}.v{template.version}:{purpose}:{sender_id}"
+
+
 def compose(
     rendered: Rendered,
     *,
@@ -202,10 +211,12 @@ def compose(
     domain: str,
     unsubscribe_url: str,
     unsubscribe_mailto: str,
+    feedback: str,
 ) -> bytes:
     """Return the message: text and HTML, with the headers of one-click unsubscription (RFC 8058).
 
-    `at` is the Date, in UTC ms; `domain` that of the Message-ID. The same input gives the same bytes.
+    `at` is the Date, in UTC ms; `domain` that of the Message-ID; `feedback` is of `feedback_id`. The same
+    input gives the same bytes.
 
     Raises
     ------
@@ -221,6 +232,7 @@ def compose(
         "Message-ID": f"<{dispatch_id}@{domain}>",
         "List-Unsubscribe": f"<mailto:{unsubscribe_mailto}?subject={dispatch_id}>, <{one_click}>",
         "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+        "Feedback-ID": feedback,
         "X-Opportune-Dispatch": dispatch_id,
         "X-Opportune-Lane": lane,
         "X-Opportune-Campaign": campaign,
@@ -241,15 +253,15 @@ def compose(
 
 
 class _Folding(EmailPolicy):
-    """The policy of SMTP, with List-Unsubscribe left as it is but for line breaks.
+    """The policy of SMTP, with what machines read left as it is but for line breaks.
 
-    The standard library takes a URL that does not fit into 78 characters for text and encodes it
-    (`=?utf-8?q?=3Chttps=3A//...`), and then no mailbox provider finds it.
+    The standard library takes a word that does not fit into 78 characters for text and encodes it
+    (`=?utf-8?q?=3Chttps=3A//...`), and then no mailbox provider finds the URL or the id.
     """
 
     def fold_binary(self, name: str, value: str) -> bytes:
         """Fold a header; only between its URLs if it is a list of them."""
-        if name == "List-Unsubscribe":
+        if name in ("List-Unsubscribe", "Feedback-ID"):
             return f"{name}: {str(value).replace(', ', f',{self.linesep} ')}{self.linesep}".encode()
         return super().fold_binary(name, value)
 

@@ -1,9 +1,10 @@
 """Settings: from `opportune.toml`, from the environment (`OPPORTUNE_…`), with defaults for one machine."""
 
 import os
+import re
 from email.utils import parseaddr
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -16,9 +17,15 @@ from pydantic_settings import (
 
 from schemas.units import Duration, Milliseconds
 
+_DNS_NAME: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
+
 
 def _cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _domain(mailbox: str) -> str:
+    return parseaddr(mailbox)[1].rpartition("@")[2]
 
 
 class NoConfig(ValueError):
@@ -111,6 +118,22 @@ class Settings(BaseSettings):
     relay_tls: Literal["none", "starttls", "tls"] = Field("starttls", description="How the relay is reached.")
     mail_from: str = Field("Opportune <hello@opportune.example>", description="From of every message.")
     mail_domain: str = Field("opportune.example", description="Domain of Message-IDs.")
+    sender_id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._-]{5,15}$",
+        description="Who sends, in Feedback-ID; default: the first 15 characters of mail_domain.",
+    )
+    dkim_key: Path | None = Field(
+        None, description="Private key that signs mail, PEM; default: none, the relay signs."
+    )
+    dkim_selector: str = Field(
+        "opportune",
+        pattern=r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$",
+        description="The public half is in DNS at <dkim_selector>._domainkey.<dkim_domain>.",
+    )
+    dkim_domain: str | None = Field(
+        None, description="Domain that signs, that of mail_from or one above it; default: that of mail_from."
+    )
     unsubscribe_url: str = Field(
         "https://opportune.example/unsubscribe", description="Page of List-Unsubscribe; takes POST."
     )
@@ -152,6 +175,16 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def feedback_sender(self) -> str:
+        """Who sends, in Feedback-ID: 5 to 15 characters."""
+        return self.sender_id or re.sub(r"[^A-Za-z0-9.-]", "-", self.mail_domain)[:15].ljust(5, "-")
+
+    @property
+    def signing_domain(self) -> str:
+        """The domain that DKIM signatures are of."""
+        return (self.dkim_domain or _domain(self.mail_from)).lower()
+
+    @property
     def watchdog_s(self) -> float:
         """For how many seconds a worker may get nowhere."""
         return self.watchdog / 1000
@@ -172,6 +205,23 @@ class Settings(BaseSettings):
         # would own nothing and say nothing.
         if self.worker_id is not None and not self.web_port:
             raise ValueError("worker_id needs a fixed web_port too, the same after every restart")
+        return self
+
+    @model_validator(mode="after")
+    def _signs_for_who_sends(self) -> Self:
+        sender, signing = _domain(self.mail_from).lower(), self.signing_domain
+        if self.dkim_key is None:
+            return self
+        if not _DNS_NAME.fullmatch(signing):
+            raise ValueError(
+                f"{signing!r} cannot sign: write the domain of mail_from as DNS has it, in ASCII"
+            )
+        # DMARC counts a signature only of the From's domain, or of one that is its organisation's.
+        if not f".{sender}".endswith(f".{signing}"):
+            raise ValueError(
+                f"dkim_domain {signing} is neither the domain of mail_from nor above it; write {sender}, or "
+                "leave it out"
+            )
         return self
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Where mail goes: the sandbox of this machine, or the relay that is set."""
+"""Where mail goes, the sandbox of this machine or the relay that is set, and who signs it."""
 
 import socket
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from infra.embedded import SandboxServer
 from schemas.lanes import Lane
 from schemas.settings import Settings
 from sinks.transports import Transport
+from sinks.transports.dkim import Signer, load_key
 from sinks.transports.smtp import SmtpTransport, Tls
 from streams import events
 
@@ -59,6 +60,13 @@ def transports(settings: Settings) -> Callable[[Lane], Transport]:
         events.REAL_RELAY, relay=settings.relay, message="mail goes to this relay, and through it to people"
     )
     return _smtp(settings, host, port, settings.relay_tls)
+
+
+def signer(settings: Settings) -> Signer | None:
+    """What signs mail; None where no key is set, and the relay signs. Raises `KeyFileRefused`."""
+    if settings.dkim_key is None:
+        return None
+    return Signer(load_key(settings.dkim_key), settings.signing_domain, settings.dkim_selector)
 
 
 def _relay(settings: Settings) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""From a claim to a message: the address out of the vault, the campaign's template, the headers."""
+"""From a claim to a message: the address out of the vault, the campaign's template, headers, signature."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from schemas.policy import Policy, PolicyError
 from schemas.policy_files import Problem
 from schemas.settings import Settings
 from sinks.transports import Message
+from sinks.transports.dkim import Signer
 from sinks.vault import Contact, Vault, WrongKey
 from streams.sender import Prepared
 
@@ -53,8 +54,10 @@ def load_template(folder: Path, name: str) -> Template:
 class Renderer:
     """Prepares claims for `streams.sender`; blocking and free of effects."""
 
-    def __init__(self, vault: Vault, found: Mapping[str, Template], settings: Settings) -> None:
-        self._vault, self._templates, self._settings = vault, found, settings
+    def __init__(
+        self, vault: Vault, found: Mapping[str, Template], settings: Settings, signer: Signer | None
+    ) -> None:
+        self._vault, self._templates, self._settings, self._signer = vault, found, settings, signer
 
     def __call__(self, claims: Sequence[Claim], now: int) -> list[Prepared | Result]:
         """See `streams.sender.Prepare`."""
@@ -79,6 +82,7 @@ class Renderer:
             "campaign": claim.campaign,
             "unsubscribe_url": templates.unsubscribe_link(settings.unsubscribe_url, claim.dispatch_id),
         }
+        purpose = "transactional" if claim.urgent else "mail"  # as in models.order.Ranks
         used = f"{template.name}@{template.digest}"
         try:
             content = templates.compose(
@@ -92,9 +96,12 @@ class Renderer:
                 domain=settings.mail_domain,
                 unsubscribe_url=settings.unsubscribe_url,
                 unsubscribe_mailto=settings.unsubscribe_mailto,
+                feedback=templates.feedback_id(claim.campaign, template, purpose, settings.feedback_sender),
             )
         except TemplateError as error:
             return Result(claim.dispatch_id, "bounced", now, detail=f"not rendered: {error}", template=used)
+        if self._signer is not None:
+            content = self._signer.sign(content, now)
         return Prepared(Message(claim.dispatch_id, contact.address, content), used)
 
 

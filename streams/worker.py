@@ -89,6 +89,8 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
     ------
     PolicyError
         A policy file or a template is wrong or missing.
+    KeyFileRefused
+        The key that signs mail is missing, too open, or will not do.
     VaultError
         The contact vault cannot be opened.
     NoSandbox
@@ -96,8 +98,9 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
     """
     folder, policy = policy_folder(settings), load_policy(settings)
     lanes, replies = policy_files.load_lanes(folder), policy_files.load_replies(folder)
+    signer = mail.signer(settings)
     vault = SqliteVault(settings.vault_path, settings.vault_key_path)
-    renderer = Renderer(vault, load_templates(folder, policy), settings)
+    renderer = Renderer(vault, load_templates(folder, policy), settings, signer)
     return Spec(
         deliver.APP,
         client,

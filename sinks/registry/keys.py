@@ -2,21 +2,19 @@
 
 import hashlib
 import os
-import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
 )
 
+from sinks.key_files import KeyFileRefused, private_key, public_key
 from sinks.registry import KeyExists, KeyRefused
 from sinks.vault.keys import sync_folder
 
@@ -56,15 +54,8 @@ def make_pair(private: Path) -> Ed25519PublicKey:
 
 def load_private(path: Path) -> Ed25519PrivateKey:
     """Read the key that signs. Raises `KeyRefused`."""
-    mode, pem = _read(path)
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise KeyRefused(f"{path} can be read by others than its owner; chmod 600 {path}")
-    try:
-        key = load_pem_private_key(pem, password=None)
-    except TypeError:
-        raise KeyRefused(f"{path} is encrypted; put the key there without a passphrase") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise KeyRefused(f"{path} holds no private key in PEM; name the file that signs") from None
+    with _translated():
+        key = private_key(path)
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyRefused(f"{path} holds a key of another kind; models are signed by Ed25519: make a new pair")
     return key
@@ -72,11 +63,8 @@ def load_private(path: Path) -> Ed25519PrivateKey:
 
 def load_public(path: Path) -> Ed25519PublicKey:
     """Read a key to be trusted. Raises `KeyRefused`."""
-    _, pem = _read(path)
-    try:
-        key = load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm):
-        raise KeyRefused(f"{path} holds no public key in PEM; name the one that ends in .pub") from None
+    with _translated():
+        key = public_key(path)
     if not isinstance(key, Ed25519PublicKey):
         raise KeyRefused(
             f"{path} holds a key of another kind; models are signed by Ed25519: trust such a key"
@@ -84,15 +72,13 @@ def load_public(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def _read(path: Path) -> tuple[int, bytes]:
-    """The file's mode and content."""
+@contextmanager
+def _translated() -> Iterator[None]:
+    """What is wrong with a file is the registry's error, so that a worker goes on by its former champion."""
     try:
-        with path.open("rb") as file:
-            return os.fstat(file.fileno()).st_mode, file.read()
-    except FileNotFoundError:
-        raise KeyRefused(f"no key at {path}; put it there, or name the file where it is") from None
-    except OSError as error:
-        raise KeyRefused(f"{path} cannot be read: {error.strerror}; let who runs this read it") from error
+        yield
+    except KeyFileRefused as error:
+        raise KeyRefused(str(error)) from error
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:

@@ -17,6 +17,7 @@ from models.sendtime.model import ModelRefused
 from schemas.policy import PolicyError
 from schemas.settings import NoConfig, Settings
 from sinks.clickhouse.client import ClickHouseError
+from sinks.key_files import KeyFileRefused
 from sinks.registry import RegistryError
 from sinks.vault import VaultError
 from streams import cluster, mail, warehouse
@@ -46,6 +47,7 @@ EXPECTED = (
     NoRelay,
     NoSandbox,
     VaultError,
+    KeyFileRefused,
     ClickHouseError,
     RecorderRuns,
     EverythingRefused,

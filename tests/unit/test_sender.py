@@ -194,7 +194,7 @@ def test_one_contact_that_does_not_open_holds_up_nobody_else(tmp_path: Path) -> 
     vault = SqliteVault.create(settings.vault_path, settings.vault_key_path)
     vault.put_many(Contact(f"r-{name}", f"{name}@mail.example") for name in "abc")
     vault._db.execute("UPDATE contact SET sealed = zeroblob(60) WHERE recipient_id = 'r-b'")
-    renderer = Renderer(vault, load_templates(policy_folder(settings), load_policy(settings)), settings)
+    renderer = Renderer(vault, load_templates(policy_folder(settings), load_policy(settings)), settings, None)
     ready = renderer([claim("a"), claim("b"), claim("c"), claim("d")], 1_700_000_000_000)
     kinds = [each.kind if isinstance(each, Result) else "message" for each in ready]
     assert kinds == ["message", "deferred", "message", "deferred"]

@@ -18,6 +18,7 @@ from models.templates import (
     TemplateError,
     compile_template,
     compose,
+    feedback_id,
     render,
     unsubscribe_link,
 )
@@ -41,6 +42,7 @@ COMPOSED: dict[str, Any] = {
     "domain": "opportune.example",
     "unsubscribe_url": "https://opportune.example/unsubscribe",
     "unsubscribe_mailto": "unsubscribe@opportune.example",
+    "feedback": "win_back:win_back.v1:mail:opportune.examp",
 }
 RENDERED = Rendered("Hello Jane", "Hello\n", "<p>Hello</p>\n")
 
@@ -289,6 +291,19 @@ def test_the_urls_of_list_unsubscribe_stand_in_the_bytes_as_they_are() -> None:
     assert f"List-Unsubscribe: <{mailto}>,\r\n <{link}>\r\n".encode() in content
 
 
+def test_complaints_are_counted_by_names_of_which_none_stands_twice_and_none_is_a_persons() -> None:
+    template = compile_template("win_back", files())
+
+    assert feedback_id("win_back", template, "mail", "shop1") == "win_back:win_back.v1:mail:shop1"
+
+
+def test_a_long_feedback_id_stands_in_the_bytes_as_it_is() -> None:
+    longest = f"{'c' * 63}:{'t' * 63}.v1:transactional:opportune.examp"
+    content = compose(RENDERED, **COMPOSED | {"feedback": longest})
+
+    assert f"\r\nFeedback-ID: {longest}\r\n".encode() in content
+
+
 def test_all_lines_are_short_ascii_whatever_the_mail_says() -> None:
     subject = ("Grüße " * 30).strip()
     content = compose(Rendered(subject, "ü" * 3000, "<p>" + "x" * 3000 + "</p>"), **COMPOSED)
@@ -308,7 +323,7 @@ def test_a_body_cannot_end_its_own_part() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["recipient_address", "sender", "lane", "campaign", "unsubscribe_url", "domain"]
+    "name", ["recipient_address", "sender", "lane", "campaign", "unsubscribe_url", "domain", "feedback"]
 )
 def test_a_line_break_in_any_header_is_refused_and_not_quoted(name: str) -> None:
     with pytest.raises(TemplateError, match="control character") as refused:
