@@ -75,6 +75,7 @@ clean: ## Remove .venv, caches and build output (not the state of `make up`)
 	$(PIP) install --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
+# dkimpy has no wheel: it is built by the setuptools of requirements.txt, and fetches nothing.
 .venv/.dev: requirements-dev.txt .venv/.runtime
-	$(INSTALL) -r requirements-dev.txt
+	$(INSTALL) --no-binary dkimpy --no-build-isolation -r requirements-dev.txt
 	@touch $@
