@@ -190,9 +190,9 @@ class Delivering:
         over = (self.rows["state"] != 0) & (due_at(self.rows) <= self.now)
         return [self.keys[i] for i in np.flatnonzero(over).tolist()]
 
-    def claim(self, chosen: Sequence[bytes]) -> list[Claim]:
+    def claim(self, chosen: Sequence[bytes], ranks: Ranks) -> list[Claim]:
         """Claim messages that wait, of `keys`, for sending once the cut has committed."""
-        claims, ranks = [], Ranks.of(self.policy)
+        claims = []
         for key in chosen:
             row = self.rows[self._place[key]]
             row["state"] = State.CLAIMED

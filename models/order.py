@@ -39,19 +39,19 @@ class Ranks:
 
 @dataclass
 class Turns:
-    """Who had how many turns on a lane: `had` by campaign, in the time of whose turn it was last, `now`."""
+    """Who had how many turns on a lane: `had` by campaign, in a time of each rank, that of its last turn."""
 
     had: dict[str, int] = field(default_factory=dict)
-    now: int = 0
+    now: dict[Rank, int] = field(default_factory=dict)
 
-    def took(self, campaign: str) -> None:
-        """A message of a campaign has gone."""
-        self.now = self.at(campaign)
-        self.had[campaign] = self.now + 1
+    def took(self, campaign: str, rank: Rank) -> None:
+        """A message of a campaign goes."""
+        self.now[rank] = self.at(campaign, rank)
+        self.had[campaign] = self.now[rank] + 1
 
-    def at(self, campaign: str) -> int:
+    def at(self, campaign: str, rank: Rank) -> int:
         """When it is a campaign's turn; one that had nothing for a while saves no turns up."""
-        return max(self.had.get(campaign, 0), self.now)
+        return max(self.had.get(campaign, 0), self.now.get(rank, 0))
 
 
 def in_turn(
@@ -76,7 +76,7 @@ def in_turn(
             heapq.heappush(heads, (ranks(campaign), turn, entry, campaign))
 
     for campaign in waiting:
-        draw(campaign, turns.at(campaign))
+        draw(campaign, turns.at(campaign, ranks(campaign)))
     while heads:
         _, turn, (_, key), campaign = heapq.heappop(heads)
         yield campaign, key

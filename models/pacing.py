@@ -23,7 +23,8 @@ _SETTLES_MS: Final = 10 * SECOND_MS  # what was under way when the lane slowed d
 _TRIPS: Final = 10  # deferrals in a row, and nothing taken between
 _FIRST_STOP_MS: Final = MINUTE_MS
 _LONGEST_STOP_MS: Final = 30 * MINUTE_MS
-_SURE: Final = 1.64  # normal quantile: one in twenty windows slows down by chance
+_SURE: Final = 2.33  # normal quantile: one look in a hundred slows a lane down by chance that is at its limit
+_SET_BACK_MS: Final = HOUR_MS  # less is a clock that is corrected, not one that was set
 _SPREAD_MS: Final = 8 * HOUR_MS  # a warming lane's day goes out in no less
 _WHOLE: Final = 1.0
 
@@ -34,11 +35,18 @@ class Heard:
 
     `accepted`, or a refusal of which the message itself is the cause (`message`), says that the provider
     takes our messages; `deferred` and `slow` that it takes fewer; `suspend` that it takes none for `pause`
-    ms. A provider that asks for a `pause` gets it, whatever the kind.
+    ms. A provider that asks for a `pause` gets it, whatever the kind. The message itself is not tried `again`
+    within so many ms.
     """
 
     kind: Literal["accepted", "message", "deferred", "slow", "suspend"]
     pause: int = 0
+    again: int = 0
+
+    @property
+    def of_lane(self) -> bool:
+        """Whether it is the lane's doing, and not the message's."""
+        return self.kind not in ("accepted", "message")
 
 
 def heard(rule: ReplyRule | None, transient: bool, retry_after: int = 0) -> Heard:
@@ -46,10 +54,11 @@ def heard(rule: ReplyRule | None, transient: bool, retry_after: int = 0) -> Hear
 
     `retry_after` is the pause in ms that the provider asks for in so many words; 0 where it does not.
     """
-    if rule is None:
-        return Heard("deferred" if transient else "message", retry_after if transient else 0)
-    pause = 0 if rule.action == "message" else max(rule.pause or 0, retry_after)
-    return Heard(rule.action, pause)
+    if rule is None and not transient:
+        return Heard("message")
+    pause = max(0 if rule is None else rule.pause or 0, retry_after)
+    kind = "deferred" if rule is None else rule.action
+    return Heard(kind, 0 if kind == "message" else pause, pause)
 
 
 @dataclass
@@ -89,9 +98,9 @@ class Pace:
     def __init__(self, lane: Lane, now: float, standing: Standing | None = None, share: float = 1.0) -> None:
         self._lane, self._share = lane, share
         self._now = Standing(since=int(now)) if standing is None else replace(standing)
-        self._set_buckets()
-        self._turn_day(now)
+        self._all, self._others = self._buckets()
         self._level, self._level_of_others = self._all.emptied(now), self._others.emptied(now)
+        self._turn_day(now)
 
     @property
     def standing(self) -> Standing:
@@ -126,9 +135,9 @@ class Pace:
         """How many messages may go from `now` up to `until`, if each goes as soon as it may."""
         if self.opens_at(now, urgent) > until:
             return 0
-        most = self._all.most_until(self._level, until)
+        most = self._all.most_until(max(self._level, now), until)
         if not urgent:
-            most = min(most, self._others.most_until(self._level_of_others, until))
+            most = min(most, self._others.most_until(max(self._level_of_others, now), until))
         return int(min(most, self._left_today(urgent), 1 if self.probing else inf))
 
     def begins(self, now: float, urgent: bool = False) -> None:
@@ -139,16 +148,22 @@ class Pace:
             self._level_of_others = self._others.after(self._level_of_others, now)
         self._now.begun += 1
 
+    def returns(self) -> None:
+        """A message that had begun never got to the provider: it is no part of the day."""
+        self._now.begun = max(0, self._now.begun - 1)
+
     def hears(self, now: float, what: Heard) -> None:
         """An answer has come."""
         self._turn_day(now)
-        at, bad, s = int(now), what.kind not in ("accepted", "message"), self._now
+        at, s = int(now), self._now
         s.attempts, s.told = s.attempts + 1, s.told + 1
-        if bad:
+        if what.of_lane:
             s.deferrals, s.refused, s.in_a_row = s.deferrals + 1, s.refused + 1, s.in_a_row + 1
             self._refused(at, what)
         else:
-            s.in_a_row = s.stops = 0
+            s.in_a_row = 0
+            if at >= s.stopped_until:  # else it was under way when the lane stopped
+                s.stops = 0
             self._judge(at)
 
     def _refused(self, at: int, what: Heard) -> None:
@@ -168,14 +183,15 @@ class Pace:
     def _judge(self, at: int) -> None:
         """By the window: slower where too many were surely deferred, a little faster where few were."""
         s, tolerated = self._now, self._lane.deferred_above
-        if s.attempts < _FEWEST:
-            return
-        if least_share(s.deferrals, s.attempts) > tolerated:
+        over, many = at - s.since >= _WINDOW_MS, s.attempts >= _FEWEST
+        if many and (over or _looks(s.attempts)) and least_share(s.deferrals, s.attempts) > tolerated:
             self._slow_down(at)
-        elif at - s.since >= _WINDOW_MS:
+        elif over:
             if s.deferrals <= tolerated * s.attempts:
                 s.factor = min(_WHOLE, s.factor + _INCREASE)
-            self._begin_window(at)
+                self._begin_window(at)
+            elif many:
+                self._begin_window(at)
 
     def _slow_down(self, at: int) -> None:
         s = self._now
@@ -185,17 +201,20 @@ class Pace:
 
     def _begin_window(self, at: int) -> None:
         self._now.since, self._now.attempts, self._now.deferrals = at, 0, 0
-        self._set_buckets()
+        self._change_rate(at)
 
     def _turn_day(self, now: float) -> None:
         """Begin another day: a warming lane may send more after one that it used, and that went well."""
         day, s, plan = int(now // DAY_MS), self._now, self._lane.warm_up
+        if now < s.since - _SET_BACK_MS:
+            s.since, s.slowed_at, s.stopped_until = int(now), min(s.slowed_at, int(now)), 0
+            s.day = min(s.day, day)
         if day <= s.day and (plan is not None) == (s.allowed > 0):
             return
         if plan is None:
             s.allowed, s.warm_days = 0.0, 0
         else:
-            used = s.begun >= s.allowed * self._share / 2
+            used = s.told - s.refused >= self._allowed(urgent=False) / 2
             if not s.allowed:
                 s.allowed = float(plan.first_day)
             elif used and least_share(s.refused, s.told) <= self._lane.deferred_above:
@@ -203,21 +222,32 @@ class Pace:
             # More than the rate lets go in a day is no plan; it may be raised later.
             s.allowed = min(s.allowed, self._lane.rate * (DAY_MS / SECOND_MS))
         s.day, s.begun, s.told, s.refused = max(day, s.day), 0, 0, 0
-        self._set_buckets()
+        self._change_rate(now)
 
     def _left_today(self, urgent: bool) -> float:
-        if not self._now.allowed:
-            return inf
-        return self._now.allowed * self._share * (1.0 if urgent else self._part) - self._now.begun
+        return self._allowed(urgent) - self._now.begun if self._now.allowed else inf
 
-    def _set_buckets(self) -> None:
-        """Buckets of the present rate: of all messages, and of those that leave the reserve alone."""
-        self._all = Bucket.of(self.rate, self._lane.burst)
-        self._others = Bucket.of(self.rate * self._part, self._lane.burst)
+    def _allowed(self, urgent: bool) -> float:
+        """How many may go on a warming day, one at the least."""
+        return max(1.0, self._now.allowed * self._share * (1.0 if urgent else 1 - self._lane.reserve))
 
-    @property
-    def _part(self) -> float:
-        return 1 - self._lane.reserve
+    def _change_rate(self, now: float) -> None:
+        """Go on at the present rate with as many tokens as before."""
+        before = self._all.interval, self._others.interval
+        self._all, self._others = self._buckets()
+        self._level = now + (self._level - now) * self._all.interval / before[0]
+        self._level_of_others = now + (self._level_of_others - now) * self._others.interval / before[1]
+
+    def _buckets(self) -> tuple[Bucket, Bucket]:
+        """Of all messages, and of those that leave the reserve alone."""
+        bucket = Bucket.of(self.rate, self._lane.burst)
+        return bucket, Bucket(bucket.interval / (1 - self._lane.reserve), bucket.burst)
+
+
+def _looks(attempts: int) -> bool:
+    """Whether so many attempts are looked at within a window: 20, 40, 80, …, since each look may err."""
+    times, rest = divmod(attempts, _FEWEST)
+    return times > 0 and rest == 0 and times & (times - 1) == 0
 
 
 def least_share(some: int, of: int) -> float:

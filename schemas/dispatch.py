@@ -32,7 +32,7 @@ DISPATCH: Final = np.dtype(
         ("state", "u1"),
         ("recalled", "u1"),  # called back while it was claimed: it must not be tried again
         ("attempts", "<u2"),  # times it was handed to a server
-        ("released_at", "<i8"),  # UTC ms; the order within a lane
+        ("released_at", "<i8"),  # UTC ms
         ("expires_at", "<i8"),
         ("not_before", "<i8"),  # of a deferred message; 0 where it may go at once
         ("decision", "V16"),  # bytes of the decision's UUID

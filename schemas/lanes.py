@@ -35,7 +35,7 @@ class Lane(Strict):
     )
     slowest: float = Field(0.05, gt=0, le=1, description="Share of the rate below which it never goes.")
     reserve: float = Field(
-        0.01, ge=0, lt=1, description="Share of the rate that only transactional messages may use."
+        0.01, ge=0, le=0.5, description="Share of the rate that only transactional messages may use."
     )
     warm_up: WarmUp | None = None
 

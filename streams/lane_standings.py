@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from schemas import codec, topics
 from schemas.lanes import Lane, Lanes
-from schemas.profile import SECOND_MS
+from schemas.profile import DAY_MS, SECOND_MS
 from streams.engine.journal import last_entry
 from streams.engine.kafka import Client
 
@@ -15,7 +15,7 @@ _NEVER: Final = 0
 
 @dataclass(frozen=True)
 class LaneStanding:
-    """A lane after the last cut of its partition, at `at`; times are UTC ms, rates messages a second.
+    """A lane as it is `at` a time, by the last cut of its partition; UTC ms, and messages a second.
 
     `refused` of `told` answers on the day were deferrals of the lane's. `stopped_until` is None where it is
     not stopped, and `probing` says that nothing was taken since it was. `allowed` is what the warm-up lets go
@@ -45,20 +45,21 @@ class LaneStanding:
         return begins + round(self.waiting / self.rate * SECOND_MS)
 
 
-def standings(client: Client, partitions: int, lanes: Lanes) -> list[LaneStanding]:
-    """Every lane that anything was to be sent on, by name. Raises `KafkaUnavailable`."""
+def standings(client: Client, partitions: int, lanes: Lanes, now: int) -> list[LaneStanding]:
+    """Every lane that anything was to be sent on, by name, at `now`. Raises `KafkaUnavailable`."""
     found = []
     with closing(client.reader()) as consumer:
         for partition in range(partitions):
             last = last_entry(consumer, topics.DELIVER_JOURNAL.name, partition)
             if last is not None:
                 entry = last[0]
-                found += [_of(each, entry.now, lanes) for each in entry.figures.get("lanes", ())]
+                at = max(now, entry.now)
+                found += [_of(each, at, lanes) for each in entry.figures.get("lanes", ())]
     return sorted(found, key=lambda each: each.lane)
 
 
 def _of(told: dict[str, Any], at: int, lanes: Lanes) -> LaneStanding:
-    stopped_until = codec.millis(told["stopped_until"])
+    stopped_until, today = codec.millis(told["stopped_until"]), told["day"] == at // DAY_MS
     return LaneStanding(
         told["lane"],
         at,
@@ -66,11 +67,11 @@ def _of(told: dict[str, Any], at: int, lanes: Lanes) -> LaneStanding:
         told["rate"],
         told["tokens"],
         told["waiting"],
-        told["told"],
-        told["refused"],
+        told["told"] if today else 0,
+        told["refused"] if today else 0,
         stopped_until if stopped_until > at else None,
         told["stops"] > 0,
         told["warm_days"] + 1,
-        told["begun"],
+        told["begun"] if today else 0,
         told["allowed"] or None,
     )

@@ -147,35 +147,40 @@ class Sender:
         if known.results or known.draining:
             return bool(known.results)
         return isinstance(store, DispatchStore) and any(
-            self._room(known, lane, self._ranks.urgent(campaign)) > 0
-            for lane in store.lanes(now)
-            for campaign in store.ready(lane, now, self._control.holds)
+            self._may_go(known, store, lane, now) for lane in store.lanes(now)
+        )
+
+    def _may_go(self, known: _Partition, store: DispatchStore, lane: str, now: int) -> bool:
+        """Whether a lane has room for any of the messages that wait."""
+        room = {urgent: self._room(known, lane, urgent) > 0 for urgent in (True, False)}
+        return any(room.values()) and any(
+            room[self._ranks.urgent(campaign)] for campaign in store.ready(lane, now, self._control.holds)
         )
 
     def feedback(self, partition: int, resumed: Mapping[str, Any] | None) -> Feedback:
         """See `Effects.feedback`."""
         known = self._known(partition)
         if resumed is not None:
-            self._resume(known, resumed.get("lanes", ()))
+            known.learnt = {each["lane"]: _standing(each) for each in resumed.get("lanes", ())}
         if known.results:
             reach("deliver", "before_record")
         results, known.results = known.results, []
-        now = self._now() or 0
-        lanes = {
-            name: Paced(lane.pace.standing, lane.pace.rate, lane.pace.most_until(now, now, urgent=True))
-            for name, lane in known.lanes.items()
-        }
+        lanes = self._paced(known)
         return Feedback(
             resumed is not None, results, lambda lane, urgent: self._room(known, lane, urgent), lanes
         )
 
-    def _resume(self, known: _Partition, told: Sequence[Mapping[str, Any]]) -> None:
-        """Go on with what the lanes had learnt, whoever owned them."""
-        now = self._now() or 0
-        for each in told:
-            moments = {name: codec.millis(each[name]) for name in _MOMENTS}
-            known.learnt[each["lane"]] = Standing(**{name: each[name] for name in _STANDING} | moments)
-            self._lane(known, each["lane"], now).pace = self._paced(known, each["lane"], now)
+    def _paced(self, known: _Partition) -> dict[str, Paced]:
+        """How each lane goes now; one that nobody asked for since the take-over stands as it did before."""
+        now = self._now()
+        lanes = {name: Paced(standing, 0.0, 0) for name, standing in known.learnt.items()}
+        if now is not None:
+            for name in known.learnt:
+                self._lane(known, name, now)
+        for name, lane in known.lanes.items():
+            tokens = 0 if now is None else lane.pace.most_until(now, now, urgent=True)
+            lanes[name] = Paced(lane.pace.standing, lane.pace.rate, tokens)
+        return lanes
 
     def begin(self, partition: int, effects: Sequence[Claim | Stop], since: float) -> None:
         """See `Effects.begin`."""
@@ -215,14 +220,11 @@ class Sender:
         lane = known.lanes.get(name)
         if lane is None:
             setting = self._lanes.of(name)
-            pace = self._paced(known, name, now)
+            pace = Pace(setting, now, known.learnt.get(name))
             lane = _LaneState(pace, setting.connections, self._transport_of(setting))
             known.lanes[name] = lane
             self._start(known, self._pace(known, lane))
         return lane
-
-    def _paced(self, known: _Partition, name: str, now: int) -> Pace:
-        return Pace(self._lanes.of(name), now, known.learnt.get(name))
 
     def _room(self, known: _Partition, name: str, urgent: bool) -> int:
         """How many messages of a lane can be taken up now: those that its pace lets go soon."""
@@ -345,7 +347,7 @@ class Sender:
 
     def _learn(self, known: _Partition, lane: _LaneState, claimed: _Claimed, outcome: Outcome) -> None:
         """Turn an outcome into a result; a lane whose server cannot be reached rests for a while."""
-        claim, now, pause = claimed.claim, self._now() or 0, 0
+        claim, now = claimed.claim, self._now()
         if outcome.kind == "not_sent":
             lane.failures += 1
             rest = min(_FIRST_REST_S * 2 ** min(lane.failures - 1, 10), _LONGEST_REST_S)
@@ -353,28 +355,35 @@ class Sender:
             _log.warning(events.LANE_RESTS, lane=claim.lane, seconds=rest, error=outcome.detail)
         elif outcome.kind != "vetoed":
             lane.failures = 0
-        if outcome.kind in ("accepted", "deferred", "bounced"):
-            says, pause = self._heard(claim.lane, outcome)
+        if outcome.kind in ("not_sent", "vetoed"):
+            lane.pace.returns()
+        says, kind = self._heard(claim.lane, outcome), _KINDS[outcome.kind]
+        if says is not None and now is not None:
             lane.pace.hears(now, says)
+        if says is not None and says.of_lane and kind == "bounced":
+            kind = "deferred"  # it is the sender who is refused, not the message
         result = Result(
             claim.dispatch_id,
-            _KINDS[outcome.kind],
-            now,
+            kind,
+            now or 0,
             outcome.code,
             outcome.detail,
-            outcome.permanent,
+            outcome.permanent and kind == "bounced",
             claimed.prepared.template,
-            pause,
+            0 if says is None else says.again,
         )
         self._end(known, result)
 
-    def _heard(self, lane: str, outcome: Outcome) -> tuple[Heard, int]:
-        """What an answer says of the lane, and for how long (ms) the message itself is not tried again."""
+    def _heard(self, lane: str, outcome: Outcome) -> Heard | None:
+        """What an outcome says of the lane; None where no provider has spoken."""
         if outcome.kind == "accepted":
-            return Heard("accepted"), 0
-        rule = self._replies.of(lane, outcome.code, outcome.detail)
-        says = heard(rule, outcome.kind == "deferred")
-        return says, rule.pause or 0 if rule is not None and rule.action == "message" else says.pause
+            return Heard("accepted")
+        if outcome.kind in ("deferred", "bounced"):
+            return heard(self._replies.of(lane, outcome.code, outcome.detail), outcome.kind == "deferred")
+        if outcome.kind == "not_sent" and outcome.code is not None:  # refused at the greeting, say
+            rule = self._replies.of(lane, outcome.code, outcome.detail)
+            return None if rule is None else heard(rule, transient=True)
+        return None
 
     def _returned(self, claim: Claim) -> Result:
         return Result(claim.dispatch_id, "returned", self._now() or 0)
@@ -385,3 +394,9 @@ class Sender:
         if not known.open:
             known.recalled.clear()  # of claims whose results had come before their recall
         known.results.append(result)
+
+
+def _standing(told: Mapping[str, Any]) -> Standing:
+    """What a lane had learnt, as an entry of the journal has it."""
+    moments = {name: codec.millis(told[name]) for name in _MOMENTS}
+    return Standing(**{name: told[name] for name in _STANDING} | moments)

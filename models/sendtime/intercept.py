@@ -22,7 +22,10 @@ _CLOSE: Final = 1e-9  # logits
 
 @dataclass(frozen=True)
 class Fitted:
-    """What to add to a model's log-odds, and its standard error over recipients, in logits."""
+    """What to add to a model's log-odds, and the standard error, over recipients, of how far it was off.
+
+    The error is of the logarithm of told by happened, which is a little less than it is in logits.
+    """
 
     log_odds: float
     error: float

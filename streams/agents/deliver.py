@@ -100,7 +100,8 @@ class Deliverer:
         claims = self._gather(cut, table, [key for key in chosen if key not in touched])
         before = _plus(before, deliver.standing(claims.rows))
         order = {key.decode(): place for place, key in enumerate(chosen)}
-        claimed = work.claim([key for key in chosen if key in touched]) + claims.claim(claims.keys)
+        mine = [key for key in chosen if key in touched]
+        claimed = work.claim(mine, self._ranks) + claims.claim(claims.keys, self._ranks)
 
         gone = set(forgotten)
         keep = [i for i, key in enumerate(work.keys) if work.rows["state"][i] and key not in gone]
@@ -121,7 +122,8 @@ class Deliverer:
                 _tally(cut, _RECALLS, recalls, recalled),
                 _tally(cut, _COMMANDS, commands, accepted),
             ],
-            figures={**_plus(work.figures, claims.figures), "lanes": _standings(table, feedback, keys, rows)},
+            figures=_plus(work.figures, claims.figures)
+            | {"lanes": self._standings(table, feedback, [*keys, *forgotten], rows)},
             changes={name: after[name] - before[name] for name in after},
             effects=[*work.stops, *sorted(claimed, key=lambda claim: order[claim.dispatch_id])],
         )
@@ -137,6 +139,27 @@ class Deliverer:
     def standing(self, rows: np.ndarray) -> dict[str, int]:
         """How many messages wait, and how many are claimed."""
         return deliver.standing(rows)
+
+    def _standings(
+        self, table: DispatchStore, feedback: Feedback, changed: Sequence[bytes], rows: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """What each lane has learnt, and how many messages wait in it once the cut's rows are in the table.
+
+        `changed` are the keys of whose rows the table has others, or none, after the cut; `rows` those.
+        """
+        waiting = table.backlog.copy()
+        known = table.find(changed)
+        before = table.gather(known[known != UNKNOWN])
+        for some, sign in ((before, -1), (rows, 1)):
+            lanes, counts = np.unique(some["lane"][some["state"] == State.WAITING], return_counts=True)
+            for lane, count in zip(lanes.tolist(), counts.tolist(), strict=True):
+                waiting[lane.decode()] += sign * count
+        told = []
+        for lane in sorted({*feedback.lanes, *+waiting}):
+            paced = feedback.lanes.get(lane) or Paced(Standing(), float(self._lanes.of(lane).rate), 0)
+            at = {"waiting": waiting[lane], "rate": paced.rate, "tokens": paced.tokens}
+            told.append({"lane": lane, **at, **vars(paced.standing)})
+        return told
 
     def _gather(self, cut: Cut, table: Store, keys: list[bytes]) -> Delivering:
         """The dispatches of these keys, known or not."""
@@ -210,40 +233,21 @@ def _choose(
             campaign: heapq.merge(_left(ready.get(campaign, iter(())), gone), sorted(fresh[lane][campaign]))
             for campaign in {*ready, *fresh[lane]}
         }
+        went: list[str] = []
         for campaign, key in in_turn(waiting, ranks, table.turns[lane]):
             urgent = ranks.urgent(campaign)
             if all_room <= 0 or (others_room <= 0 and not urgent):
                 break  # urgent ones come first
             chosen.append(key)
+            went.append(campaign)
             all_room, others_room = all_room - 1, others_room - (not urgent)
+        for campaign in went:
+            table.turns[lane].took(campaign, ranks(campaign))
     return chosen
 
 
 def _left(waiting: Iterator[Entry], gone: Collection[bytes]) -> Iterator[Entry]:
     return (entry for entry in waiting if entry[1] not in gone)
-
-
-def _standings(
-    table: DispatchStore, feedback: Feedback, keys: Sequence[bytes], rows: np.ndarray
-) -> list[dict[str, Any]]:
-    """What each lane has learnt, and how many messages wait in it once the cut's rows are in the table."""
-    waiting = table.backlog.copy()
-    known = table.find(keys)
-    before = table.gather(known[known != UNKNOWN])
-    for some, sign in ((before, -1), (rows, 1)):
-        lanes, counts = np.unique(some["lane"][some["state"] == State.WAITING], return_counts=True)
-        for lane, count in zip(lanes.tolist(), counts.tolist(), strict=True):
-            waiting[lane.decode()] += sign * count
-    return [
-        {
-            "lane": lane,
-            "waiting": waiting[lane],
-            "rate": paced.rate,
-            "tokens": paced.tokens,
-            **vars(paced.standing),
-        }
-        for lane, paced in sorted(feedback.lanes.items())
-    ]
 
 
 def _outputs(cut: Cut, work: Delivering) -> list[Out]:

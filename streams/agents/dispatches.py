@@ -24,7 +24,7 @@ class DispatchStore:
     """A `Store` of dispatches with an index of those that wait and of those that are claimed.
 
     Within a lane and campaign they are ordered by deadline; deferred ones join in again when their time has
-    come. `turns` says which campaigns had how many of a lane's since this worker owns it. The rows are in
+    come. `turns` are those that campaigns had on each lane since the table was recovered. The rows are in
     `rows`, another store; in memory if none is given. The index is always in memory.
     """
 
@@ -108,12 +108,9 @@ class DispatchStore:
     def _index_all(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
         states = rows["state"].tolist()
         for i, key in enumerate(keys):
-            was_claimed = key in self.claimed
             self._forget(key)
             if states[i] == State.CLAIMED:
                 self.claimed.add(key)
-                if not was_claimed:
-                    self.turns[rows[i]["lane"].decode()].took(rows[i]["campaign"].decode())
             elif states[i] == State.WAITING:
                 self._index(key, rows[i])
 

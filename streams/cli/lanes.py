@@ -7,6 +7,7 @@ import typer
 from schemas import policy_files
 from schemas.settings import Settings
 from streams import cluster, lane_standings, worker
+from streams import control as changing
 from streams.cli import show
 from streams.lane_standings import LaneStanding
 
@@ -18,13 +19,14 @@ def lanes(
 ) -> None:
     """Show each lane: its pace beside the rate that is set, what waits, deferrals, stops, warm-up.
 
-    As of the last cut of DELIVER for each. A lane that goes slower than is set was deferred too often, or is
+    By the last cut of DELIVER for each. A lane that goes slower than is set was deferred too often, or is
     warming up. `tokens`: messages that may go at once. `deferred`: of the day's answers. `empty`: when all
     that waits will have gone at this pace, if nothing else comes. Times are of the deployment's clock.
     """
     settings = Settings()
     setting = policy_files.load_lanes(worker.policy_folder(settings))
-    found = lane_standings.standings(cluster.connect(settings), settings.partitions, setting)
+    client = cluster.connect(settings)
+    found = lane_standings.standings(client, settings.partitions, setting, changing.now(client))
     if as_json:
         typer.echo(show.as_json([_for_machines(each) for each in found]))
         return

@@ -81,8 +81,9 @@ def _correct(settings: Settings, client: Client, house: Warehouse, now: int) -> 
 def _of_activity(models: serving.Serving, control: Control) -> Iterator[HourModel]:
     """Champion and canary as they were trained, if their probabilities are of being active."""
     found = models.as_trained(control)
-    for model, deployed in ((found.champion, _champion(control)), (found.canary, control.canary)):
-        if model is not None and rewarded(deployed) == ACTIVE:
+    deployed = {each.version: each for each in (*control.champions, control.canary) if each is not None}
+    for model in (found.champion, found.canary):
+        if model is not None and rewarded(deployed.get(model.version)) == ACTIVE:
             yield model
 
 

@@ -108,13 +108,12 @@ class Ours:
     def sent(self, now: float, urgent: bool, answer: Answer) -> float:
         """See `Sender.sent`."""
         self._pace.begins(_EPOCH + now, urgent)
-        if answer.kind == "accepted":
-            self._pace.hears(_EPOCH + now, Heard("accepted"))
-            return 0.0
-        rule = self._replies.of(self._provider, answer.code, answer.text)
-        says = heard(rule, answer.kind == "deferred")
+        says = Heard("accepted")
+        if answer.kind != "accepted":
+            rule = self._replies.of(self._provider, answer.code, answer.text)
+            says = heard(rule, answer.kind == "deferred")
         self._pace.hears(_EPOCH + now, says)
-        return float(rule.pause or 0 if rule is not None and rule.action == "message" else says.pause)
+        return says.again
 
 
 class FixedRate:

@@ -171,6 +171,19 @@ def test_campaigns_of_one_priority_take_turns_over_many_cuts(world: World) -> No
     assert {*went[:2]} == {*went[10:]} == {"win_back", "replenishment"}
 
 
+def test_campaigns_of_one_priority_take_turns_while_more_urgent_ones_go_between(world: World) -> None:
+    world = World(ranked(post_purchase={"purpose": "transactional"}))
+    ids = [str(uuid.UUID(int=n)) for n in range(100, 400)]
+    a = [command(each, campaign="win_back", expires_at=T0 + HOUR) for each in ids[:60]]
+    b = [command(each, campaign="replenishment", expires_at=T0 + 9 * HOUR) for each in ids[60:120]]
+    world.cut(*a, *b)
+    went = []
+    for urgent in ids[120:180]:
+        world.cut(command(urgent, campaign="post_purchase"), room=1)
+        went.append(world.cut(room=1).effects[0].campaign)
+    assert went.count("win_back") == went.count("replenishment") == 30
+
+
 def test_room_in_the_reserve_is_for_urgent_messages_alone() -> None:
     world = World(ranked(post_purchase={"purpose": "transactional"}))
     world.cut(command(ONE), command(TWO))
@@ -187,6 +200,7 @@ def test_what_a_lane_has_learnt_is_in_the_journal_with_what_waits_after_the_cut(
         Feedback(False, [], lambda *_: 1, learnt), command(THREE), command(FOUR, lane="yahoo")
     )
     gmail, yahoo = handled.figures["lanes"]
+    assert [each["lane"] for each in world.cut(command(ONE, lane="apple")).figures["lanes"]] == ["gmail"]
     assert (gmail["lane"], gmail["waiting"], gmail["rate"], gmail["factor"]) == ("gmail", 2, 2.5, 0.25)
     assert (yahoo["lane"], yahoo["waiting"], yahoo["begun"]) == ("yahoo", 0, 0)
     entry = Entry(0, 1, T0, 0, "p", figures=handled.figures | world.standing)

@@ -105,6 +105,13 @@ def test_rare_deferrals_slow_nothing_down() -> None:
     assert len(went) > 0.9 * 20 * 3600
 
 
+def test_one_deferral_slows_no_lane_down_however_slow_it_is() -> None:
+    pace, answers = Pace(lane("6/hr"), START), iter([REFUSED])
+    run(pace, START + DAY_MS, lambda _: next(answers, TAKEN))
+
+    assert pace.standing.factor == 1.0
+
+
 def test_what_is_the_messages_own_fault_slows_nothing_down() -> None:
     pace = Pace(lane("20/s"), START)
     run(pace, START + 10 * MINUTE_MS, lambda _: Heard("message"))
@@ -144,6 +151,56 @@ def test_answers_that_were_under_way_when_it_stopped_do_not_stop_it_for_longer()
     assert pace.standing.stops == 1
     assert pace.opens_at(START + 2000) == START + 1009 + MINUTE_MS
     assert pace.standing.factor == 0.5
+
+
+def test_an_answer_that_was_under_way_when_it_stopped_does_not_end_the_stop() -> None:
+    pace = Pace(lane("100/s"), START)
+    pace.hears(START, Heard("suspend", MINUTE_MS))
+    pace.hears(START + 1, TAKEN)
+
+    assert pace.probing
+    assert pace.opens_at(START + 2) == START + MINUTE_MS
+
+
+def test_a_slow_lane_is_back_at_its_rate_within_a_day_of_an_outage() -> None:
+    back = START + 10 * HOUR_MS
+    pace = Pace(lane("6/hr"), START)
+    run(pace, back, lambda _: REFUSED)
+    assert pace.standing.factor < 0.2
+    went = run(pace, back + DAY_MS, begin=back)
+
+    assert pace.standing.factor == 1.0
+    assert len(went) > 60
+
+
+def test_slowing_down_gives_no_tokens() -> None:
+    pace = Pace(lane("60/hr", burst=10), START)
+    later = START + DAY_MS
+    assert pace.most_until(later, later, urgent=True) == 10
+    for _ in range(10):
+        pace.begins(later, urgent=True)
+    pace.hears(later, Heard("slow"))
+
+    assert pace.most_until(later, later, urgent=True) == 0
+
+
+def test_after_a_rest_no_more_go_at_once_than_the_burst() -> None:
+    pace = Pace(lane("10/s"), START)
+
+    assert pace.most_until(START + DAY_MS, START + DAY_MS, urgent=True) == 1
+    assert pace.most_until(START + DAY_MS, START + DAY_MS + SECOND_MS, urgent=True) == 11
+
+
+def test_a_clock_that_was_set_back_ends_a_stop_and_goes_on() -> None:
+    ahead = START + 9_500 * DAY_MS
+    pace = Pace(lane("20/s", reserve=0, warm_up=WarmUp(first_day=50)), ahead)
+    run(pace, ahead + DAY_MS // 2, begin=ahead)
+    pace.hears(ahead + DAY_MS // 2, Heard("suspend", HOUR_MS))
+
+    assert pace.opens_at(START) < START + 2 * DAY_MS
+    assert len(run(pace, START + 3 * DAY_MS, begin=START)) > 50
+    assert pace.standing.since >= START
+    assert pace.standing.day < ahead // DAY_MS
 
 
 def test_a_lane_that_is_probing_goes_one_at_a_time() -> None:
@@ -216,6 +273,28 @@ def test_a_day_that_was_not_used_teaches_nothing() -> None:
     assert (pace.standing.allowed, pace.standing.warm_days) == (50, 0)
 
 
+def test_a_day_on_which_nothing_got_to_the_provider_teaches_nothing_and_costs_nothing() -> None:
+    pace = Pace(warming(), START)
+    for day in range(3):
+        for i in range(100):
+            now = START + day * DAY_MS + i * 10 * MINUTE_MS
+            if pace.opens_at(now) <= now:
+                pace.begins(now)
+                pace.returns()
+
+    assert (pace.standing.allowed, pace.standing.begun) == (50, 0)
+
+
+@pytest.mark.parametrize(("first_day", "reserve"), [(1, 0.01), (5, 0.5)])
+def test_the_smallest_warm_up_begins_and_grows(first_day: int, reserve: float) -> None:
+    setting = lane("20/s", reserve=reserve, warm_up=WarmUp(first_day=first_day))
+    went = run(Pace(setting, START), START + 20 * DAY_MS)
+    days = per_day(went)
+
+    assert days[0] >= 1
+    assert days[-1] > 20
+
+
 def test_a_restart_in_a_warming_day_does_not_begin_it_anew() -> None:
     pace, went = Pace(warming(), START), []
     for hour in range(24):
@@ -241,19 +320,19 @@ def test_a_warm_up_ends_where_the_rate_is_reached_and_may_be_taken_out_of_the_fi
 def test_a_refusal_that_no_rule_knows_is_the_lanes_where_it_is_for_a_time() -> None:
     assert heard(None, transient=True) == Heard("deferred")
     assert heard(None, transient=False) == Heard("message")
-    assert heard(None, transient=True, retry_after=5000) == Heard("deferred", 5000)
+    assert heard(None, transient=True, retry_after=5000) == Heard("deferred", 5000, 5000)
 
 
 def test_a_rule_says_what_a_refusal_is_and_the_longer_pause_counts() -> None:
     rule = ReplyRule(action="suspend", pause=Milliseconds.parse("10 min"), source="a test")
-    assert heard(rule, transient=True) == Heard("suspend", 10 * MINUTE_MS)
-    assert heard(rule, transient=False, retry_after=HOUR_MS) == Heard("suspend", HOUR_MS)
+    assert heard(rule, transient=True) == Heard("suspend", 10 * MINUTE_MS, 10 * MINUTE_MS)
+    assert heard(rule, transient=False, retry_after=HOUR_MS) == Heard("suspend", HOUR_MS, HOUR_MS)
     own = ReplyRule(action="message", pause=Milliseconds.parse("1 h"), source="a test")
-    assert heard(own, transient=True) == Heard("message")
+    assert heard(own, transient=True) == Heard("message", 0, HOUR_MS)
 
 
 def test_a_share_is_sure_only_of_what_was_seen_often() -> None:
     assert least_share(0, 0) == 0
     assert least_share(1, 2) < 0.2
     assert 0.45 < least_share(500, 1000) < 0.5
-    assert least_share(20, 20) > 0.85
+    assert least_share(20, 20) > 0.75

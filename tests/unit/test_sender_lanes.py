@@ -13,6 +13,7 @@ from schemas.replies import Replies, ReplyRule
 from schemas.units import Milliseconds
 from sinks.transports import Outcome
 from streams.agents.deliver import Paced
+from streams.engine.control import Clock, Control
 from streams.engine.cut import uptime
 from tests.support.sending import Scripted, claim, results, run, sender
 
@@ -53,6 +54,46 @@ def test_a_provider_that_asks_for_a_pause_stops_its_lane_and_no_other() -> None:
         gmail = feedback.lanes["gmail"]
         assert gmail.standing.stopped_until > time.time() * 1000 + 9 * 60_000
         assert (gmail.standing.factor, gmail.rate, gmail.tokens) == (0.5, 500.0, 0)
+
+    run(story())
+
+
+def test_a_refusal_for_good_that_is_the_senders_fault_is_tried_again() -> None:
+    refused = Outcome("bounced", 550, "5.7.26 unusual rate", permanent=True)
+
+    async def story() -> None:
+        of = sender(Scripted(lambda _: refused), replies=REPLIES)
+        of.begin(0, [claim("a"), claim("b", "yahoo")], uptime())
+        found = await results(of, 2)
+        assert (found["a"].kind, found["a"].permanent) == ("deferred", False)
+        assert (found["b"].kind, found["b"].permanent) == ("bounced", True)
+
+    run(story())
+
+
+def test_a_refusal_at_the_greeting_is_heard_where_a_rule_knows_it() -> None:
+    async def story() -> None:
+        of = sender(Scripted(lambda _: Outcome("not_sent", 421, "unusual rate")), replies=REPLIES)
+        of.begin(0, [claim("a")], uptime())
+        assert (await results(of, 1))["a"].kind == "returned"
+        standing = of.feedback(0, None).lanes["gmail"].standing
+        assert standing.stopped_until > time.time() * 1000 + 9 * 60_000
+        assert standing.begun == 0
+
+    run(story())
+
+
+def test_where_no_clock_tells_the_time_what_was_learnt_stays() -> None:
+    now = time.time_ns() // 1_000_000
+    learnt = Standing(factor=0.25, since=now, day=now // DAY_MS, stopped_until=now + HOUR_MS, stops=3)
+
+    async def story() -> None:
+        of = sender(Scripted(), "100/s")
+        of.observe(Control(clock=Clock("plan", plan_id="year")))
+        assert of.feedback(0, told(learnt)).lanes["gmail"] == Paced(learnt, 0.0, 0)
+        assert of.feedback(0, None).lanes["gmail"] == Paced(learnt, 0.0, 0)
+        of.observe(Control())
+        assert of.feedback(0, None).lanes["gmail"] == Paced(learnt, 25.0, 0)
 
     run(story())
 
