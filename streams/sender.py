@@ -373,7 +373,9 @@ class Sender:
         if outcome.kind == "accepted":
             return Heard("accepted"), 0
         rule = self._replies.of(lane, outcome.code, outcome.detail)
-        says = heard(rule, outcome.kind == "deferred")
+        # Its seconds are of the wall clock, the lane's of the deployment's.
+        retry_after = (outcome.retry_after_s or 0) * 1000 * (self._control.clock.pace or 1)
+        says = heard(rule, outcome.kind == "deferred", int(retry_after))
         return says, rule.pause or 0 if rule is not None and rule.action == "message" else says.pause
 
     def _returned(self, claim: Claim) -> Result:

@@ -13,6 +13,7 @@ from schemas.replies import Replies, ReplyRule
 from schemas.units import Milliseconds
 from sinks.transports import Outcome
 from streams.agents.deliver import Paced
+from streams.engine.control import Clock, Control
 from streams.engine.cut import uptime
 from tests.support.sending import Scripted, claim, results, run, sender
 
@@ -53,6 +54,19 @@ def test_a_provider_that_asks_for_a_pause_stops_its_lane_and_no_other() -> None:
         gmail = feedback.lanes["gmail"]
         assert gmail.standing.stopped_until > time.time() * 1000 + 9 * 60_000
         assert (gmail.standing.factor, gmail.rate, gmail.tokens) == (0.5, 500.0, 0)
+
+    run(story())
+
+
+def test_a_server_that_says_when_to_come_back_is_left_alone_for_so_long_on_the_deployments_clock() -> None:
+    async def story() -> None:
+        of = sender(Scripted(lambda _: Outcome("deferred", 429, "too many", retry_after_s=90.0)))
+        wall = time.time_ns() // 1_000_000
+        of.observe(Control(clock=Clock("scaled", origin=wall, wall=wall, speed=10.0)))
+        of.begin(0, [claim("a"), claim("b", "yahoo")], uptime())
+        found = await results(of, 2)
+        assert {result.pause for result in found.values()} == {900_000}
+        assert of.feedback(0, None).room("gmail", True) == 0
 
     run(story())
 
