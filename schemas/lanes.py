@@ -25,8 +25,8 @@ class Lane(Strict):
     burst: int | None = Field(
         None, ge=1, description="Messages that may go at once after a rest; default: a tenth of a second's."
     )
-    connections: int = Field(4, ge=1, description="SMTP connections at once.")
-    messages_per_connection: int = Field(100, ge=1, description="Then a fresh connection is made.")
+    connections: int = Field(4, ge=1, description="Connections at once.")
+    messages_per_connection: int = Field(100, ge=1, description="Then SMTP makes a fresh connection.")
     expiry: Duration = Field(
         Milliseconds.parse("24 h"), description="Longest wait in the lane; a campaign's own may be shorter."
     )

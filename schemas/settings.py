@@ -111,11 +111,31 @@ class Settings(BaseSettings):
     )
 
     relay: str | None = Field(
-        None, description="host:port of a real SMTP relay; default: the sandbox of `opportune up`."
+        None,
+        description="host:port of a real SMTP relay, or https://… of an API in the shape of Amazon SES v2; "
+        "default: the sandbox of `opportune up`.",
     )
-    relay_user: str | None = Field(None, description="SMTP user.")
-    relay_password: SecretStr | None = Field(None, description="SMTP password.")
-    relay_tls: Literal["none", "starttls", "tls"] = Field("starttls", description="How the relay is reached.")
+    relay_user: str | None = Field(None, description="SMTP user; of Amazon SES, the access key's id.")
+    relay_password: SecretStr | None = Field(
+        None, description="SMTP password; of an API, its key; of Amazon SES, the secret access key."
+    )
+    relay_tls: Literal["none", "starttls", "tls"] = Field(
+        "starttls", description="How an SMTP relay is reached."
+    )
+    relay_configuration_set: str | None = Field(None, description="Configuration set of Amazon SES.")
+    http_idempotent: bool = Field(
+        False,
+        description="The API or webhook takes a request once for each Idempotency-Key: one whose answer was "
+        "lost is sent once more.",
+    )
+    webhook_url: str | None = Field(None, description="https://… that takes messages, instead of a relay.")
+    webhook_secret: SecretStr | None = Field(None, description="whsec_… by which requests to it are signed.")
+    webhook_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Hosts that webhook_url may name, by commas."
+    )
+    webhook_private: bool = Field(
+        False, description="The webhook may have a private address, and be reached by http."
+    )
     mail_from: str = Field("Opportune <hello@opportune.example>", description="From of every message.")
     mail_domain: str = Field("opportune.example", description="Domain of Message-IDs.")
     sender_id: str | None = Field(
@@ -145,7 +165,7 @@ class Settings(BaseSettings):
         "info", description="Least severe that is logged."
     )
 
-    @field_validator("model_trust", mode="before")
+    @field_validator("model_trust", "webhook_hosts", mode="before")
     @classmethod
     def _by_commas(cls, value: object) -> object:
         return (
@@ -198,6 +218,17 @@ class Settings(BaseSettings):
     def vault_key_path(self) -> Path:
         """Where the vault's master key is."""
         return self.vault_key or self.state_dir / "vault" / "master.key"
+
+    @property
+    def mail_leaves(self) -> bool:
+        """Whether mail leaves this machine; else its sandbox takes it."""
+        return self.relay is not None or self.webhook_url is not None
+
+    @model_validator(mode="after")
+    def _one_way_out(self) -> Self:
+        if self.relay is not None and self.webhook_url is not None:
+            raise ValueError("relay and webhook_url are both set, and messages go one way: remove one")
+        return self
 
     @model_validator(mode="after")
     def _static_member_has_an_address(self) -> Self:

@@ -379,7 +379,10 @@ class Sender:
         if outcome.kind == "accepted":
             return Heard("accepted")
         if outcome.kind in ("deferred", "bounced"):
-            return heard(self._replies.of(lane, outcome.code, outcome.detail), outcome.kind == "deferred")
+            rule = self._replies.of(lane, outcome.code, outcome.detail)
+            # Its seconds are of the wall clock, the lane's of the deployment's.
+            retry_after = (outcome.retry_after_s or 0) * 1000 * (self._control.clock.pace or 1)
+            return heard(rule, outcome.kind == "deferred", int(retry_after))
         if outcome.kind == "not_sent" and outcome.code is not None:  # refused at the greeting, say
             rule = self._replies.of(lane, outcome.code, outcome.detail)
             return None if rule is None else heard(rule, transient=True)

@@ -95,6 +95,8 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
         The contact vault cannot be opened.
     NoSandbox
         No relay is set, and no sandbox runs on this machine.
+    NoRelay
+        What is set of the relay, or of the webhook, cannot be.
     """
     folder, policy = policy_folder(settings), load_policy(settings)
     lanes, replies = policy_files.load_lanes(folder), policy_files.load_replies(folder)

@@ -1,5 +1,7 @@
 """The port through which a rendered message leaves, and what becomes of it.
 
+Its drivers: `smtp`, `ses` (an HTTP API in the shape of Amazon SES v2) and `webhook`.
+
 An expected outcome, a refusal or an outage among them, is a value and never an exception.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 OutcomeKind = Literal["accepted", "deferred", "bounced", "unknown", "not_sent", "vetoed"]
 
@@ -33,26 +35,33 @@ class Outcome:
 
     =========  ======================================================================================
     accepted   The server has it.
-    deferred   Transient failure of this message: 4xx, or the server dropped it before its end (closed the
-               connection, did not answer, answered what SMTP does not know). The server does not have it;
-               try again later, slower.
-    bounced    Permanent failure (5xx): never try again. `permanent` where the address itself is bad, so
-               that nothing must be sent to it any more; else it is the content, the sender or policy.
-    unknown    The whole message was sent and no reply to it came: the server may have it.
+    deferred   Transient failure of this message: a refusal for a time, or the server dropped it before its
+               end (closed the connection, did not answer, answered what its protocol does not know). The
+               server does not have it; try again later, slower.
+    bounced    Permanent failure: never try again. `permanent` where the address itself is bad, so that
+               nothing must be sent to it any more; else it is the content, the sender or policy.
+    unknown    The whole message was sent and no reply came that says what became of it: the server may
+               have it.
     not_sent   No session with the server could be had (refused connection, outage, a relay that is set up
                wrongly), so not the message's fault: try again when the server is back.
     vetoed     The caller did not want it any more; the server does not have it.
     =========  ======================================================================================
 
-    `code` is the reply's, such as 550; None where there was none. `detail` is the server's own words, its
-    code of RFC 3463 such as 5.1.1 first if it gave one, or the cause; without any address, at most 200
-    characters.
+    `code` is the reply's, such as SMTP's 550 or HTTP's 429; None where there was none. `detail` is the
+    server's own words, its code of RFC 3463 such as 5.1.1 first if it gave one, or the cause; without any
+    address, at most 200 characters. `retry_after_s` is how many seconds from now a server that deferred
+    asks to be left alone; None where it did not say.
     """
 
     kind: OutcomeKind
     code: int | None = None
     detail: str = ""
     permanent: bool = False
+    retry_after_s: float | None = None
+
+
+NOT_AN_ADDRESS: Final = Outcome("bounced", detail="this is not an address", permanent=True)
+NO_SENDER: Final = Outcome("bounced", detail="the message has no address in its From header")
 
 
 class Transport(Protocol):

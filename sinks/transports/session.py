@@ -12,16 +12,13 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from email.parser import BytesHeaderParser
-from email.policy import compat32
-from email.utils import parseaddr
 from typing import Final, Literal, cast
 
 import aiosmtplib
-from aiosmtplib.email import quote_address
 from aiosmtplib.protocol import SMTPProtocol, normalize_message_line_endings
 
-from sinks.transports import Message, Outcome
+from sinks.transports import NO_SENDER, NOT_AN_ADDRESS, Message, Outcome
+from sinks.transports.addresses import is_mailbox, sender_of
 from sinks.transports.replies import Stage, outcome_of, without_addresses
 
 Tls = Literal["none", "starttls", "tls"]
@@ -200,13 +197,11 @@ class Session:
 
     def _envelope(self, message: Message) -> list[tuple[Stage, bytes, tuple[int, ...]]] | Outcome:
         """Return the commands before the content and the replies that let it go on, or why there are none."""
-        headers = BytesHeaderParser(policy=compat32).parsebytes(message.content)
-        sender = _path(parseaddr(str(headers["From"] or ""))[1])
+        sender, recipient = sender_of(message.content), message.recipient
         if sender is None:
-            return Outcome("bounced", detail="the message has no address in its From header")
-        recipient = _path(message.recipient)
-        if recipient is None:
-            return Outcome("bounced", detail="this is not an address", permanent=True)
+            return NO_SENDER
+        if not is_mailbox(recipient):
+            return NOT_AN_ADDRESS
         extensions = self._client.esmtp_extensions
         options = b""
         if not (sender.isascii() and recipient.isascii()):
@@ -218,8 +213,8 @@ class Session:
         if "dsn" in extensions:
             options += b" ENVID=" + _xtext(message.dispatch_id)
         return [
-            ("MAIL", b"MAIL FROM:" + sender + options, (250,)),
-            ("RCPT", b"RCPT TO:" + recipient, (250, 251)),
+            ("MAIL", f"MAIL FROM:<{sender}>".encode() + options, (250,)),
+            ("RCPT", f"RCPT TO:<{recipient}>".encode(), (250, 251)),
             ("DATA", b"DATA", (354,)),
         ]
 
@@ -271,17 +266,6 @@ class Session:
         with _translated():
             reply = await protocol.read_response(timeout=self._relay.verdict_timeout_s)
         return reply.code, reply.message
-
-
-def _path(address: str) -> bytes | None:
-    """Return an address as a command takes it, or None if it is none, or would say more than itself."""
-    try:
-        path = quote_address(address)
-    except ValueError:
-        return None
-    if path != f"<{address}>" or "@" not in address or not address.isprintable():
-        return None
-    return path.encode()
 
 
 def _xtext(text: str) -> bytes:

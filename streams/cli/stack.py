@@ -79,7 +79,7 @@ def servers(settings: Settings, console: Console | None = None) -> list[Server[A
         found.append(KafkaServer(settings.state_dir, settings.cache_dir / "jars", on_progress=tell))
     if settings.clickhouse is None:
         found.append(ClickHouseServer(settings.state_dir, on_progress=tell))
-    if settings.relay is None:
+    if not settings.mail_leaves:
         found.append(SandboxServer(settings.state_dir, on_progress=tell))
     return found
 
@@ -96,8 +96,8 @@ def start(settings: Settings, console: Console) -> None:
 def up() -> None:
     """Start Kafka, ClickHouse and the mail sandbox on this machine; create topics and tables.
 
-    What has an address in the settings (brokers, clickhouse, relay) is used and not started. A second `up`
-    changes nothing.
+    What has an address in the settings (brokers, clickhouse, relay or webhook_url) is used and not started. A
+    second `up` changes nothing.
     """
     start(Settings(), Console())
 
@@ -112,7 +112,8 @@ def down() -> None:
 
 def demo_settings(settings: Settings) -> Settings:
     """Settings of the demo: its own folder, and always the servers of this machine."""
-    here: dict[str, Any] = dict.fromkeys(("brokers", "clickhouse", "relay", "vault", "vault_key"))
+    addresses = ("brokers", "clickhouse", "relay", "webhook_url", "vault", "vault_key")
+    here: dict[str, Any] = dict.fromkeys(addresses)
     return settings.model_copy(update={"state_dir": settings.state_dir / "demo", **here})
 
 
@@ -130,7 +131,7 @@ def status() -> None:
         for name, address, ask in (
             ("Kafka", settings.brokers, lambda: cluster.ask(settings)),
             ("ClickHouse", settings.clickhouse, lambda: warehouse.connect(settings).ask()),
-            ("mail relay", settings.relay, lambda: mail.ask(settings)),
+            ("mail relay", mail.address(settings), lambda: mail.ask(settings)),
         )
         if address is not None
     ]

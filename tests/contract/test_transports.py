@@ -1,340 +1,319 @@
-"""What every transport promises, held against the sandbox with each of its answers, and other servers."""
+"""What every transport promises: by SMTP, by an API in the shape of Amazon SES, by a webhook."""
+
+from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
-from infra.embedded import SandboxServer
 from sinks.transports import Message, Outcome
-from sinks.transports.replies import without_addresses
-from tests.support.smtp import (
-    ADDRESS,
-    LOCAL,
-    Answers,
-    Spoken,
-    answering,
-    dispatch,
-    message,
-    polite,
-    send,
-    sent,
-    spoken,
-    transport,
-)
+from tests.support.peers import Peer, Server, SesPeer, SmtpPeer, WebhookPeer
+from tests.support.smtp import ADDRESS, dispatch, message, sent
+
+LARGE = 16 << 20  # more than what lies between two processes of one machine
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
-    server = SandboxServer(tmp_path_factory.mktemp("sandbox"))
-    server.up()
-    yield server
-    server.down()
+@pytest.fixture(params=[SmtpPeer, SesPeer, WebhookPeer], ids=["smtp", "ses", "webhook"])
+def peer(request: pytest.FixtureRequest) -> Peer:
+    made: Peer = request.param()
+    return made
 
 
-@pytest.fixture
-def sandbox(shared: SandboxServer) -> Answers:
-    answers = Answers(shared)
-    answers.script("")
-    return answers
+def outcomes(peer: Peer, server: Server, *messages: Message, **changed: Any) -> list[Outcome]:
+    """Send one message after another to a server."""
+
+    async def run() -> list[Outcome]:
+        async with server.listening() as port:
+            through = peer.transport(port, **changed)
+            try:
+                return await sent(through, *messages)
+            finally:
+                await through.close()
+
+    return asyncio.run(run())
 
 
-# The sandbox, answer by answer
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.005)
 
 
-def test_what_the_server_takes_is_accepted_and_arrives_byte_by_byte(sandbox: Answers) -> None:
-    one = message(1)
-    assert send(sandbox.port, one) == [Outcome("accepted", 250, "2.0.0 kept")]
-
-    [path] = sandbox.server.folder.glob(f"mail/*/{dispatch(1)}.1.eml")
-    assert path.read_bytes() == one.content
+# What the server says
 
 
-def test_lines_that_end_otherwise_cannot_end_a_message_early(sandbox: Answers) -> None:
-    smuggled = b"one\n.\nMAIL FROM:<a@b.example>\r\n.\rtwo\n"
-    one = Message(dispatch(2), ADDRESS, message(2).content + smuggled)
-    assert [outcome.kind for outcome in send(sandbox.port, one)] == ["accepted"]
+def test_what_the_server_takes_is_accepted_over_a_connection_that_is_kept(peer: Peer) -> None:
+    server = peer.server("accepts")
+    found = outcomes(peer, server, *map(message, range(3)))
 
-    [path] = sandbox.server.folder.glob(f"mail/*/{dispatch(2)}.1.eml")
-    assert path.read_bytes().endswith(b"one\r\n.\r\nMAIL FROM:<a@b.example>\r\n.\r\ntwo\r\n")
+    assert [(outcome.kind, outcome.permanent, outcome.retry_after_s) for outcome in found] == [
+        ("accepted", False, None)
+    ] * 3
+    assert {200 <= (outcome.code or 0) < 300 for outcome in found} == {True}
+    assert (server.messages, len(server.connections)) == (3, 1)
 
 
-@pytest.mark.parametrize(("at", "number"), [("rcpt", 10), ("data", 11)])
-def test_a_transient_failure_is_deferred_and_the_next_message_goes(
-    sandbox: Answers, at: str, number: int
+def test_what_is_refused_for_good_is_bounced_and_the_address_is_not_blamed(peer: Peer) -> None:
+    [outcome] = outcomes(peer, peer.server("refuses"), message())
+
+    assert (outcome.kind, outcome.permanent) == ("bounced", False)
+    assert outcome.code
+    assert "looks like spam" in outcome.detail
+
+
+def test_a_bad_address_is_a_permanent_bounce_and_is_not_shown(peer: Peer) -> None:
+    [outcome] = outcomes(peer, peer.server("knows nobody"), message())
+
+    assert (outcome.kind, outcome.permanent) == ("bounced", True)
+    assert outcome.detail.startswith("5.1.1 ")
+    assert outcome.detail.endswith("[address] [address] [address] is unknown")
+    assert "jane" not in repr((message(), outcome)).lower()
+
+
+@pytest.mark.parametrize(("behaviour", "words"), [("defers", ""), ("throttles", "too many messages")])
+def test_what_is_refused_for_a_time_is_deferred_and_the_next_message_goes(
+    peer: Peer, behaviour: Any, words: str
 ) -> None:
-    text = f"450 4.2.2 <{ADDRESS}>: mailbox of {LOCAL} is full"
-    sandbox.script(
-        f'[[rule]]\nanswer = "defer"\nat = "{at}"\ntext = "{text}"\nfirst = 1\ndomain = "mail.example"\n'
-    )
-
-    first, second = send(sandbox.port, message(number), message(number))
-
-    assert first == Outcome("deferred", 450, "4.2.2 [address]: mailbox of [address] is full")
-    assert (second.kind, sandbox.kept(number)) == ("accepted", 1)
-
-
-@pytest.mark.parametrize(
-    ("at", "text", "permanent"),
-    [
-        ("rcpt", "550 5.1.1 no such user", True),
-        ("rcpt", "553 5.1.10 null MX", True),
-        ("rcpt", "550 5.1.8 sender's domain is unknown", False),
-        ("rcpt", "550 5.7.1 blocked", False),
-        ("rcpt", "550 no such user", False),
-        ("data", "550 5.1.1 no such user", False),
-        ("data", "554 5.7.1 looks like spam", False),
-    ],
-)
-def test_a_permanent_failure_is_bounced_and_permanent_only_for_a_bad_address_at_the_recipient(
-    sandbox: Answers, at: str, text: str, permanent: bool
-) -> None:
-    sandbox.script(f'[[rule]]\nanswer = "bounce"\nat = "{at}"\ntext = "{text}"\n')
-
-    [outcome] = send(sandbox.port, message(20))
-
-    assert (outcome.kind, outcome.code, outcome.permanent) == ("bounced", int(text[:3]), permanent)
-    assert outcome.detail == text[4:]
-    assert sandbox.kept(20) == 0
-
-
-@pytest.mark.parametrize(
-    ("rule", "patience_s", "number", "kind", "kept"),
-    [
-        ('answer = "close"\nat = "rcpt"', 30.0, 30, "deferred", 0),
-        ('answer = "close"\nat = "data"', 30.0, 31, "unknown", 0),
-        ('answer = "close"\nat = "after_store"', 30.0, 32, "unknown", 1),
-        ('answer = "slow"\nseconds = 600', 2.0, 33, "unknown", 1),
-    ],
-)
-def test_only_what_may_have_been_taken_is_unknown(
-    sandbox: Answers, rule: str, patience_s: float, number: int, kind: str, kept: int
-) -> None:
-    sandbox.script(f"[[rule]]\n{rule}\nfirst = 1\n")
-
-    first, second = send(sandbox.port, message(number), message(100 + number), verdict_timeout_s=patience_s)
-    sandbox.script("")
-    third = send(sandbox.port, message(200 + number))
-
-    assert (first.kind, sandbox.kept(number)) == (kind, kept)
-    assert second.kind == kind  # of another dispatch, over another connection
-    assert third[0].kind == "accepted"
-
-
-def test_a_server_killed_before_its_reply_leaves_unknown_and_after_a_restart_the_next_one_goes(
-    tmp_path: Path,
-) -> None:
-    server = SandboxServer(tmp_path)
-    try:
-        answers = Answers(server)
-        answers.script('[[rule]]\nanswer = "slow"\nseconds = 600\nlane = "slow"\n')
-
-        async def run() -> list[Outcome]:
-            through = transport(answers.port)
-            [before] = await sent(through, message(1))
-            cut = asyncio.create_task(through.send(message(2, lane="slow"), lambda: True))
-            while not answers.kept(2):
-                await asyncio.sleep(0.01)
-            answers.kill()
-            outcomes = [before, await cut, *await sent(through, message(3))]
-            await asyncio.to_thread(server.up)
-            outcomes += await sent(through, message(3))
+    async def run() -> list[Outcome]:
+        server = peer.server(behaviour)
+        async with server.listening() as port:
+            through = peer.transport(port)
+            found = await sent(through, message(1))
+            peer.behave(server, "accepts")
+            found += await sent(through, message(2))
             await through.close()
-            return outcomes
+            return found
 
-        outcomes = asyncio.run(run())
-    finally:
-        server.down()
-
-    assert [outcome.kind for outcome in outcomes] == ["accepted", "unknown", "not_sent", "accepted"]
-    assert [answers.kept(number) for number in (1, 2, 3)] == [1, 1, 1]
+    first, second = asyncio.run(run())
+    assert (first.kind, second.kind) == ("deferred", "accepted")
+    assert first.code
+    assert words in first.detail
 
 
-def test_of_the_addresses_nothing_is_seen(sandbox: Answers) -> None:
-    text = f"550 5.1.1 <{ADDRESS}> {LOCAL.upper()} x=mail.example@relay.example is unknown"
-    sandbox.script(f'[[rule]]\nanswer = "bounce"\nat = "rcpt"\ntext = "{text}"\n')
+def test_for_how_long_a_server_asks_to_be_left_alone_is_told_where_it_can_say_so(peer: Peer) -> None:
+    [outcome] = outcomes(peer, peer.server("throttles"), message())
 
-    outcomes = send(sandbox.port, message(40), message(41, recipient="jane doe@mail.example"))
-
-    listed = (sandbox.server.folder / "received.jsonl").read_text() + sandbox.server.log.read_text()
-    seen = repr((message(40), outcomes)) + listed
-    assert "jane" not in seen.lower()
-    assert "@" not in seen
-    assert outcomes[0].detail == "5.1.1 [address] [address] [address] is unknown"
+    assert outcome.retry_after_s == (None if isinstance(peer, SmtpPeer) else 7.0)
 
 
-# Servers that the sandbox cannot be
-
-
-@pytest.mark.parametrize(
-    ("when", "reply", "expected"),
-    [
-        ("EHLO", None, ("not_sent", None)),
-        ("EHLO", b"550 go away\r\n", ("not_sent", 550)),
-        ("MAIL", None, ("deferred", None)),
-        ("MAIL", b"451 4.3.0 busy\r\n", ("deferred", 451)),
-        ("MAIL", b"421 4.7.0 too many\r\n", ("deferred", 421)),
-        ("MAIL", b"550 5.7.1 not you\r\n", ("bounced", 550)),
-        ("MAIL", b"what?\r\n", ("deferred", None)),
-        ("RCPT", None, ("deferred", None)),
-        ("RCPT", b"299 odd\r\n", ("deferred", 299)),
-        ("DATA", None, ("deferred", None)),
-        ("DATA", b"451 4.3.0 busy\r\n", ("deferred", 451)),
-        ("DATA", b"250 2.0.0 odd\r\n", ("deferred", 250)),
-        (".", None, ("unknown", None)),
-        (".", b"what?\r\n", ("unknown", None)),
-        (".", b"354 go on\r\n", ("unknown", 354)),
-        (".", b"421 4.3.2 going down\r\n", ("deferred", 421)),
-        (".", b"251-2.1.5 taken\r\n251 2.1.5 elsewhere\r\n", ("accepted", 251)),
-    ],
-)
-def test_each_step_s_failure_is_told_apart_and_the_next_message_is_not_disturbed(
-    when: str, reply: bytes | None, expected: tuple[str, int | None]
+def test_a_server_that_does_not_let_us_in_was_sent_nothing_for_which_the_message_is_to_blame(
+    peer: Peer,
 ) -> None:
-    failing = iter([reply])
-
-    def answer(line: str) -> bytes | None:
-        return next(failing, polite(line)) if line.startswith(when) else polite(line)
-
-    first, second = asyncio.run(spoken(Spoken(answer), message(1), message(2)))
-
-    assert (first.kind, first.code) == expected
-    assert second == Outcome("accepted", 250, "2.0.0 fine")
-
-
-@pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
-def test_a_message_that_the_server_drops_is_deferred_with_what_happened_and_where(stage: str) -> None:
-    closed = asyncio.run(spoken(Spoken(answering(stage, None)), message(1)))
-    silent = asyncio.run(spoken(Spoken(answering(stage, b"")), message(1), timeout_s=0.5))
-
-    assert closed == [Outcome("deferred", detail=f"the server closed the connection at {stage}")]
-    assert silent == [Outcome("deferred", detail=f"no reply in time at {stage}")]
-
-
-def test_the_reply_to_the_whole_message_has_a_time_limit_of_its_own() -> None:
-    async def run(**limits: float) -> Outcome:
-        server = Spoken(lambda line: b"" if line == "." else polite(line))
-        [outcome] = await spoken(server, message(1), **limits)
-        return outcome
-
-    async def slow() -> Outcome:
-        """Send to a relay that scans for longer than any other reply may take."""
-
-        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(b"220 here\r\n")
-            while line := await reader.readline():
-                writer.write(polite(line.decode().strip()) or b"")
-                if line.startswith(b"DATA"):
-                    await reader.readuntil(b"\r\n.\r\n")
-                    await asyncio.sleep(2)
-                    writer.write(b"250 2.0.0 clean\r\n")
-            writer.close()
-
-        server = await asyncio.start_server(talk, "127.0.0.1", 0)
-        through = transport(server.sockets[0].getsockname()[1], timeout_s=1.0)
-        [outcome] = await sent(through, message(1))
-        await through.close()
-        server.close()
-        return outcome
-
-    assert asyncio.run(slow()) == Outcome("accepted", 250, "2.0.0 clean")
-    assert asyncio.run(run(verdict_timeout_s=0.5)) == Outcome(
-        "unknown", detail="no reply in time after the whole message was sent"
-    )
-
-
-@pytest.mark.parametrize("greeting", [b"554 5.3.2 closed\r\n", b"421 4.3.2 later\r\n", b"", b"what?\r\n"])
-def test_a_server_that_does_not_let_us_in_was_sent_nothing(greeting: bytes) -> None:
-    [outcome] = asyncio.run(spoken(Spoken(polite, greeting), message(1), timeout_s=0.5))
+    [outcome] = outcomes(peer, peer.server("bars"), message())
 
     assert outcome.kind == "not_sent"
+    assert outcome.code
     assert outcome.detail
 
 
-def test_where_nobody_listens_nothing_was_sent() -> None:
-    async def run() -> list[Outcome]:
-        async with Spoken(polite).listening() as port:
-            pass
-        return await sent(transport(port), message(1))
+def test_an_address_that_is_none_is_a_permanent_bounce_and_the_server_hears_nothing_of_it(peer: Peer) -> None:
+    server = peer.server("accepts")
+    wrong = [
+        "jane",
+        "jane doe@mail.example",
+        "a@b.example> SIZE=1",
+        "a@b.example\r\nDATA",
+        "a@b.example, c@d.example",
+        "Jane <a@b.example>",
+        "",
+        "\x00@b.example",
+        "\udcff@b.example",
+    ]
+    found = outcomes(peer, server, *(message(recipient=each) for each in wrong))
 
-    assert [outcome.kind for outcome in asyncio.run(run())] == ["not_sent"]
+    assert {(outcome.kind, outcome.permanent) for outcome in found} == {("bounced", True)}
+    assert server.heard == []
+
+
+@pytest.mark.parametrize("sender", ["Opportune", "Opportune <hello>", "<a\x00@b.example>", ""])
+def test_a_message_without_a_sender_is_a_bounce_for_which_the_recipient_is_not_blamed(
+    peer: Peer, sender: str
+) -> None:
+    content = f"From: {sender}\r\nSubject: hello\r\n\r\nhello\r\n".encode()
+    [outcome] = outcomes(peer, peer.server("accepts"), Message(dispatch(1), ADDRESS, content))
+
+    if peer.names_sender:
+        assert outcome == Outcome("bounced", detail="the message has no address in its From header")
+    else:
+        assert outcome.kind == "accepted"
+
+
+# Where no answer comes
+
+
+@pytest.mark.parametrize("behaviour", ["hangs up", "is silent"])
+def test_a_whole_message_without_a_reply_is_unknown_and_the_next_one_goes_over_another_connection(
+    peer: Peer, behaviour: Any
+) -> None:
+    server = peer.server(behaviour)
+
+    async def run() -> list[Outcome]:
+        async with server.listening() as port:
+            through = peer.transport(port, connections=1, verdict_timeout_s=0.5)
+            found = await sent(through, message(1))
+            peer.behave(server, "accepts")
+            await through.close()
+            through = peer.transport(port, connections=1)
+            found += await sent(through, message(2))
+            await through.close()
+            return found
+
+    first, second = asyncio.run(run())
+    assert (first.kind, second.kind) == ("unknown", "accepted")
+    assert first.detail.endswith("after the whole message was sent")
+    assert (server.messages, len(server.connections)) == (2, 2)
+
+
+def test_the_reply_to_a_whole_message_has_a_time_limit_of_its_own(peer: Peer) -> None:
+    async def run() -> Outcome:
+        server = peer.server("accepts")
+        server.gate.clear()
+        async with server.listening() as port:
+            through = peer.transport(port, timeout_s=1.0)
+            slow = asyncio.create_task(through.send(message(), lambda: True))
+            await until(lambda: server.under_way == 1)
+            await asyncio.sleep(1.5)
+            server.gate.set()
+            outcome = await slow
+            await through.close()
+            return outcome
+
+    assert asyncio.run(run()).kind == "accepted"
 
 
 @pytest.mark.parametrize("hangs", [True, False])
-def test_a_message_of_which_the_end_has_not_left_was_not_sent(hangs: bool) -> None:
+def test_a_message_of_which_the_end_has_not_left_was_not_taken(peer: Peer, hangs: bool) -> None:
     async def run() -> Outcome:
-        taken = asyncio.Event()
+        over = asyncio.Event()
 
-        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(b"220 here\r\n")
-            while not (await reader.readline()).startswith(b"DATA"):
-                writer.write(b"250 fine\r\n")
-            writer.write(b"354 go on\r\n")
-            await reader.readline()  # and no more of it
+        async def then(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             if hangs:
-                await taken.wait()
+                await over.wait()
             writer.transport.abort()
 
-        server = await asyncio.start_server(talk, "127.0.0.1", 0, limit=1024)
-        port = server.sockets[0].getsockname()[1]
-        through = transport(port, timeout_s=1.0)
-        outcome = await through.send(message(1, size=64 << 20), lambda: True)
-        taken.set()
-        await through.close()
-        server.close()
-        return outcome
+        async with peer.breaking(then) as port:
+            through = peer.transport(port, timeout_s=2.0)
+            outcome = await through.send(message(size=LARGE), lambda: True)
+            over.set()
+            await through.close()
+            return outcome
 
     assert asyncio.run(run()).kind == "deferred"
 
 
-def test_an_address_that_is_none_is_a_bounce_and_no_command_is_made_of_it() -> None:
-    server = Spoken(polite)
-    wrong = [
-        "jane",
-        "a@b.example> SIZE=1",
-        "a@b.example\r\nDATA",
-        "a@b.example, c@d.example",
-        "",
-        "\x00@b.example",
-    ]
+def test_where_nobody_listens_nothing_was_sent(peer: Peer) -> None:
+    async def run() -> list[Outcome]:
+        async with peer.server("accepts").listening() as port:
+            pass
+        through = peer.transport(port)
+        found = await sent(through, message())
+        await through.close()
+        return found
 
-    outcomes = asyncio.run(spoken(server, *(message(1, recipient=one) for one in wrong)))
-
-    assert {(outcome.kind, outcome.permanent) for outcome in outcomes} == {("bounced", True)}
-    assert server.connections == [["EHLO opportune.example", "QUIT"]]
+    [outcome] = asyncio.run(run())
+    assert (outcome.kind, outcome.code) == ("not_sent", None)
+    assert outcome.detail
 
 
-def test_an_address_outside_ascii_needs_a_server_that_takes_it(sandbox: Answers) -> None:
-    one = message(50, recipient="jürgen@mail.example")
-
-    assert [o.kind for o in send(sandbox.port, one)] == ["accepted"]
-    [refused] = asyncio.run(spoken(Spoken(polite), one))
-    assert (refused.kind, refused.permanent) == ("bounced", False)
-    assert "SMTPUTF8" in refused.detail
+# Recalls
 
 
-@pytest.mark.parametrize("sender", ["Opportune", "Opportune <hello>", "<a\x00@b.example>", ""])
-def test_a_message_without_a_sender_is_a_bounce_for_which_the_recipient_is_not_blamed(sender: str) -> None:
-    content = f"From: {sender}\r\nSubject: hello\r\n\r\nhello\r\n".encode()
+def test_what_is_not_wanted_any_more_is_vetoed_before_anything_of_it_is_said(peer: Peer) -> None:
+    server = peer.server("accepts")
 
-    [outcome] = asyncio.run(spoken(Spoken(polite), Message(dispatch(1), ADDRESS, content)))
-    assert outcome == Outcome("bounced", detail="the message has no address in its From header")
+    async def run() -> list[Outcome]:
+        async with server.listening() as port:
+            through = peer.transport(port)
+            found = [await through.send(message(1), lambda: False)]
+            assert server.heard == []
+            found += await sent(through, message(2))
+            await through.close()
+            return found
+
+    assert [outcome.kind for outcome in asyncio.run(run())] == ["vetoed", "accepted"]
+    assert server.messages == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("<jane.doe@mail.example>: unknown", "[address]: unknown"),
-        ("user JANE.DOE unknown", "user [address] unknown"),
-        ('"jane doe"@mail.example unknown', "[address] unknown"),
-        ("jane.doe=mail.example@bounces.example", "[address]"),
-        ("rfc822;jane.doe@mail.example", "rfc822;[address]"),
-        ("jürgen@exämple.example", "[address]"),
-        ("one\r\ntwo\x00\udcffthree", "one two three"),
-        ("jane.doesnt match", "jane.doesnt match"),
-        ("x" * 300, "x" * 200),
-    ],
-)
-def test_a_server_s_words_are_kept_without_addresses_on_one_short_line(text: str, expected: str) -> None:
-    assert without_addresses(text, ADDRESS) == expected
+def test_a_recall_while_the_content_is_on_its_way_keeps_its_end_back(peer: Peer) -> None:
+    async def run() -> tuple[Outcome, bytes]:
+        recalled, end = False, b""
+        gone = asyncio.Event()
+
+        async def then(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal recalled, end
+            recalled = True  # and the rest is read only now
+            with suppress(ConnectionError):
+                while some := await reader.read(1 << 20):
+                    end = (end + some)[-5:]
+            writer.close()
+            gone.set()
+
+        async with peer.breaking(then) as port:
+            through = peer.transport(port)
+            outcome = await through.send(message(size=LARGE), lambda: not recalled)
+            await gone.wait()
+            await through.close()
+            return outcome, end
+
+    outcome, end = asyncio.run(run())
+    assert outcome == Outcome("vetoed")
+    assert not end.endswith(peer.end)
+
+
+# Many at once
+
+
+def test_a_transport_has_at_most_its_connections_at_once(peer: Peer) -> None:
+    server = peer.server("accepts")
+    server.gate.clear()
+
+    async def run() -> list[Outcome]:
+        async with server.listening() as port:
+            through = peer.transport(port, connections=3)
+            under_way = [asyncio.create_task(through.send(message(n), lambda: True)) for n in range(20)]
+            await until(lambda: server.under_way == 3)
+            server.gate.set()
+            found = await asyncio.gather(*under_way)
+            await through.close()
+            return found
+
+    assert {outcome.kind for outcome in asyncio.run(run())} == {"accepted"}
+    assert (server.messages, server.most, len(server.connections)) == (20, 3, 3)
+
+
+def test_a_send_that_is_cancelled_takes_its_connection_with_it(peer: Peer) -> None:
+    server = peer.server("is silent")
+
+    async def run() -> list[Outcome]:
+        async with server.listening() as port:
+            through = peer.transport(port, connections=1)
+            cut = asyncio.create_task(through.send(message(1), lambda: True))
+            await until(lambda: server.messages == 1)
+            cut.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cut
+            peer.behave(server, "accepts")
+            found = await sent(through, message(2))
+            await through.close()
+            return found
+
+    assert [outcome.kind for outcome in asyncio.run(run())] == ["accepted"]
+    assert len(server.connections) == 2
+
+
+def test_closing_twice_is_closing(peer: Peer) -> None:
+    async def run() -> list[Outcome]:
+        async with peer.server("accepts").listening() as port:
+            through = peer.transport(port)
+            await through.close()
+            await through.close()
+            other = peer.transport(port)
+            found = await sent(other, message())
+            await other.close()
+            await other.close()
+            return found
+
+    assert [outcome.kind for outcome in asyncio.run(run())] == ["accepted"]

@@ -65,6 +65,14 @@ class Spoken:
         self.answer = answer
         self.greeting = greeting
         self.connections: list[list[str]] = []
+        self.messages = self.under_way = self.most = 0  # whole ones; those without a reply, now and at most
+        self.gate = asyncio.Event()  # before it is set, no whole message gets its reply
+        self.gate.set()
+
+    @property
+    def heard(self) -> list[str]:
+        """What was said of messages."""
+        return [line for said in self.connections for line in said if line[:4] not in ("EHLO", "QUIT")]
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
@@ -87,6 +95,11 @@ class Spoken:
                 writer.write(reply)
                 if reply.startswith(b"354"):
                     await reader.readuntil(b"\r\n.\r\n")
+                    self.messages += 1
+                    self.under_way += 1
+                    self.most = max(self.most, self.under_way)
+                    await self.gate.wait()
+                    self.under_way -= 1
                     reply = self.answer(".")
                     if reply is None:
                         break

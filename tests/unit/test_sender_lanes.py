@@ -95,6 +95,17 @@ def test_where_no_clock_tells_the_time_what_was_learnt_stays() -> None:
         of.observe(Control())
         assert of.feedback(0, None).lanes["gmail"] == Paced(learnt, 25.0, 0)
 
+
+def test_a_server_that_says_when_to_come_back_is_left_alone_for_so_long_on_the_deployments_clock() -> None:
+    async def story() -> None:
+        of = sender(Scripted(lambda _: Outcome("deferred", 429, "too many", retry_after_s=90.0)))
+        wall = time.time_ns() // 1_000_000
+        of.observe(Control(clock=Clock("scaled", origin=wall, wall=wall, speed=10.0)))
+        of.begin(0, [claim("a"), claim("b", "yahoo")], uptime())
+        found = await results(of, 2)
+        assert {result.pause for result in found.values()} == {900_000}
+        assert of.feedback(0, None).room("gmail", True) == 0
+
     run(story())
 
 
