@@ -2,7 +2,8 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -98,10 +99,10 @@ def read(folder: Path) -> Files:
     replies = folder / "replies.toml"
     files.replies = _read(replies, Replies, files.problems) if replies.exists() else None
     if files.lanes and files.providers:
-        files.problems += _strangers(files.lanes, ("lane",), files.lanes.value.lane, files.providers.value)
+        named = {name: ("lane", name) for name in files.lanes.value.lane}
+        files.problems += _strangers(files.lanes, named, files.providers.value)
     if files.replies and files.providers:
-        named = [rule.provider for rule in files.replies.value.rule if rule.provider]
-        files.problems += _strangers(files.replies, ("rule",), named, files.providers.value)
+        files.problems += _strangers(files.replies, _named(files.replies.value), files.providers.value)
     return files
 
 
@@ -123,8 +124,15 @@ def load_lanes(folder: Path) -> Lanes:
 
 def load_replies(folder: Path) -> Replies:
     """Read `replies.toml`; without one there are no rules. Raises PolicyError as `load`."""
-    path = folder / "replies.toml"
-    return _only(path, Replies) if path.exists() else NO_RULES
+    path, problems = folder / "replies.toml", list[Problem]()
+    if not path.exists():
+        return NO_RULES
+    file = _read(path, Replies, problems)
+    if file is not None:
+        problems += _strangers(file, _named(file.value), load_providers(folder))
+    _refuse(problems)
+    assert file is not None, "what is not read is a problem"  # noqa: S101
+    return file.value
 
 
 def load_providers(folder: Path) -> Providers:
@@ -165,12 +173,18 @@ def _inconsistent(files: Files, segment_files: int) -> Iterator[Problem]:
         yield file_of[id(fault.of)].problem(fault.field, fault.text)
 
 
-def _strangers(file: File[_T], key: Key, named: Iterable[str], providers: Providers) -> Iterator[Problem]:
+def _strangers(file: File[_T], named: Mapping[str, Key], providers: Providers) -> Iterator[Problem]:
     """Mailbox providers that a file names and that do not exist: nothing would ever come of them."""
     known = providers.names
-    for name in named:
+    for name, key in named.items():
         if name not in known:
-            yield file.problem((*key, name), f"no provider is called {name}{meant(name, known)}")
+            yield file.problem(key, f"no provider is called {name}{meant(name, known)}")
+
+
+def _named(replies: Replies) -> dict[str, Key]:
+    """Providers that rules name, and where each stands for the first time."""
+    rules = reversed([*enumerate(replies.rule)])
+    return {rule.provider: ("rule", str(i), "provider") for i, rule in rules if rule.provider}
 
 
 def _only(path: Path, kind: type[_T]) -> _T:
@@ -257,6 +271,7 @@ def _positions(content: bytes) -> dict[Key, Position]:
 
 def _walk(node: Node, within: Key, found: dict[Key, Position], lines: Sequence[bytes]) -> None:
     """Take down where values stand, and keys: a key's place is that of `(key, _KEY)`."""
+    tables: Counter[Key] = Counter()  # of arrays: each has its number in its key, as pydantic counts
     for child in node.named_children:
         # What this parser cannot read, and tomllib can, has no place; its table's is told then.
         if child.type not in ("table", "table_array_element", "pair") or child.has_error:
@@ -266,6 +281,10 @@ def _walk(node: Node, within: Key, found: dict[Key, Position], lines: Sequence[b
             found.setdefault((*within, *words[:depth]), _begin(name, lines))
             found.setdefault((*within, *words[:depth], _KEY), _begin(name, lines))
         key = (*within, *words)
+        if child.type == "table_array_element":
+            tables[key] += 1
+            key = (*key, str(tables[key] - 1))
+            found[key] = _begin(name, lines)
         if child.type != "pair":
             _walk(child, key, found, lines)
             continue

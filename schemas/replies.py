@@ -2,9 +2,9 @@
 
 import re
 from functools import cached_property
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from schemas.policy import Strict
 from schemas.units import Span
@@ -14,9 +14,11 @@ Action = Literal["slow", "suspend", "message"]
 
 def _pattern(text: str) -> str:
     try:
-        re.compile(text)
+        found = re.compile(text).search("")
     except re.error as error:
         raise ValueError(f"{text!r} is no regular expression: {error}") from error
+    if found is not None:
+        raise ValueError(f"{text!r} is found in every text")
     return text
 
 
@@ -36,6 +38,14 @@ class ReplyRule(Strict):
         None, description="So long the lane stops, or, of `message`, until it is tried again at the least."
     )
     source: str = Field(min_length=1, description="Who says so.")
+
+    @model_validator(mode="after")
+    def _of_some(self) -> Self:
+        if self.provider is None and self.code is None and self.text is None:
+            raise ValueError("it would match every refusal: give a provider, a code or a text")
+        if self.action == "slow" and self.pause is not None:
+            raise ValueError('pause: a lane that stops is not slow; write action = "suspend"')
+        return self
 
     @cached_property
     def _found(self) -> re.Pattern[str] | None:

@@ -24,6 +24,7 @@ SEGMENTS_REFUSED: Final = "segments_refused"
 MODEL_LOADED: Final = "model_loaded"
 MODEL_REFUSED: Final = "model_refused"
 LANE_RESTS: Final = "lane_rests"
+LANE_STOPPED: Final = "lane_stopped"
 REAL_RELAY: Final = "real_relay"
 FRAMEWORK: Final = "framework"
 

@@ -11,6 +11,7 @@ import structlog
 from infra.embedded import SandboxServer
 from schemas.lanes import Lane
 from schemas.settings import Settings
+from sinks.key_files import KeyFileRefused
 from sinks.transports import Transport
 from sinks.transports.dkim import Signer, load_key
 from sinks.transports.ses import SesTransport, bearer, signature
@@ -88,7 +89,11 @@ def signer(settings: Settings) -> Signer | None:
     """What signs mail; None where no key is set, and the relay signs. Raises `KeyFileRefused`."""
     if settings.dkim_key is None:
         return None
-    return Signer(load_key(settings.dkim_key), settings.signing_domain, settings.dkim_selector)
+    try:
+        key = load_key(settings.dkim_key)
+    except KeyFileRefused as error:
+        raise KeyFileRefused(f"dkim_key: {error}") from error
+    return Signer(key, settings.signing_domain, settings.dkim_selector)
 
 
 def _to_sandbox(settings: Settings) -> Callable[[Lane], Transport]:

@@ -110,7 +110,7 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
         topics.DISPATCHES.name,
         topics.DELIVER_JOURNAL.name,
         False,
-        Deliverer(policy, lanes),
+        Deliverer(policy, lanes, replies),
         settings.cut_records,
         int(settings.target_latency) / 1000,
         DispatchStore,

@@ -21,6 +21,7 @@ from schemas.dispatch import State, empty
 from schemas.lanes import Lanes
 from schemas.policy import Policy
 from schemas.reasons import DeadLetterReason
+from schemas.replies import NO_RULES, Replies
 from streams.agents import letters
 from streams.agents.dispatches import DispatchStore
 from streams.engine.control import Control
@@ -68,9 +69,9 @@ class _Taken:
 class Deliverer:
     """Handler of the DELIVER line. Its table is a `DispatchStore`."""
 
-    def __init__(self, policy: Policy, lanes: Lanes) -> None:
+    def __init__(self, policy: Policy, lanes: Lanes, replies: Replies = NO_RULES) -> None:
         self._rules, self._lanes, self._ranks = policy, lanes, Ranks.of(policy)
-        written = policy.model_dump_json() + lanes.model_dump_json()
+        written = policy.model_dump_json() + lanes.model_dump_json() + replies.model_dump_json()
         self._policy = hashlib.sha256(written.encode()).hexdigest()[:12]
 
     def handle(self, turn: Turn) -> list[Handled]:

@@ -19,14 +19,17 @@ def lanes(
 ) -> None:
     """Show each lane: its pace beside the rate that is set, what waits, deferrals, stops, warm-up.
 
-    By the last cut of DELIVER for each. A lane that goes slower than is set was deferred too often, or is
-    warming up. `tokens`: messages that may go at once. `deferred`: of the day's answers. `empty`: when all
-    that waits will have gone at this pace, if nothing else comes. Times are of the deployment's clock.
+    By the last cut of DELIVER for each, made at the time in `as of`: where messages wait and that is old, no
+    DELIVER runs. A lane that goes slower than is set was deferred too often, or is warming up. `tokens`:
+    messages that might go at once. `deferred`: of the day's answers. `empty`: when all that waits will have
+    gone at this pace, if nothing else comes. A relay that cannot be reached is told in DELIVER's log. Times
+    are of the deployment's clock.
     """
     settings = Settings()
     setting = policy_files.load_lanes(worker.policy_folder(settings))
     client = cluster.connect(settings)
-    found = lane_standings.standings(client, settings.partitions, setting, changing.now(client))
+    control, now = changing.current(client), changing.now(client)
+    found = lane_standings.standings(client, settings.partitions, setting, control, now)
     if as_json:
         typer.echo(show.as_json([_for_machines(each) for each in found]))
         return
@@ -34,7 +37,7 @@ def lanes(
         typer.echo("Nothing was to be sent yet: no lane has a pace.")
         return
     right = ("pace", "set", "tokens", "waiting", "deferred")
-    table = show.table("lane", *right, "state", "warm-up", "empty", right=right)
+    table = show.table("lane", *right, "state", "warm-up", "empty", "as of", right=right)
     for each in found:
         deferred = f"{each.refused / each.told:.1%}" if each.told else "–"
         table.add_row(
@@ -47,6 +50,7 @@ def lanes(
             _state(each),
             _warm_up(each),
             show.moment(each.empty_at),
+            show.moment(each.cut_at),
         )
     show.console().print(table)
 
@@ -58,8 +62,12 @@ def _rate(per_second: float) -> str:
 
 
 def _state(standing: LaneStanding) -> str:
+    if standing.held:
+        return "paused (`opportune control show`)"
     if standing.stopped_until is not None:
         return f"stopped until {show.moment(standing.stopped_until)}"
+    if standing.opens_at is not None:
+        return f"day used up, goes on {show.moment(standing.opens_at)}"
     return "trying, one at a time" if standing.probing else "going"
 
 
@@ -70,7 +78,7 @@ def _warm_up(standing: LaneStanding) -> str:
 
 
 def _for_machines(standing: LaneStanding) -> dict[str, object]:
-    plain = {name: value for name, value in vars(standing).items() if name not in ("set", "at")}
+    plain = {name: value for name, value in vars(standing).items() if name not in ("set", "at", "cut_at")}
     times = ("stopped_until", "empty_at")
     plain |= {
         "at": show.iso(standing.at),

@@ -37,12 +37,12 @@ def simulate(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """Send two weeks of mail to simulated mailbox providers: by our lanes, at a fixed rate, by retries only.
+    """Send days of mail to simulated mailbox providers: by our lanes, at a fixed rate, by retries only.
 
-    The lanes are DELIVER's own (pace, order, rules of replies.toml, retries); providers answer and judge as
-    streams/simulator/parameters.toml says, where each number has its source. Nothing is sent and no Kafka is
-    needed: all is computed, in virtual time. A message is taken in time if a provider took it before its
-    expiry.
+    The lanes are DELIVER's own: pace, order, retries, and the rules of your replies.toml, but not the rates
+    of your lanes.toml. Providers answer and judge as streams/simulator/parameters.toml says, where each
+    number has its source. Nothing is sent and no Kafka is needed: all is computed, in virtual time. A message
+    is taken in time if a provider took it before its expiry.
     """
     parameters = Parameters.assumed()
     replies = policy_files.load_replies(worker.policy_folder(Settings()))
@@ -80,7 +80,8 @@ def _table(figures: dict[SenderName, list[Figures]]) -> Table:
             _range([each.reputation for each in some], "{:.2f}"),
             _range([each.urgent_wait_ms / MINUTE_MS for each in some], "{:,.1f} min"),
         )
-    made.caption = "Means over the seeds, and from lowest to highest. Reputation: from 0 to 1, at the end."
+    over = "Means over the seeds, and from lowest to highest. " if len(figures["ours"]) > 1 else ""
+    made.caption = f"{over}Reputation: from 0 to 1, at the end."
     made.caption_justify = "left"
     return made
 
@@ -112,8 +113,11 @@ def _tell_sweep(console: Console, assumed: Sequence[Assumed], as_json: bool) -> 
         ]
         typer.echo(show.as_json(told))
         return
-    console.print(f"{len(assumed)} changed assumptions; in all figures better than both other senders:")
-    console.print(f"{len(assumed) - len({(w.where, w.name, w.factor) for w, _ in worse})} of {len(assumed)}.")
+    better = len(assumed) - len({(each.where, each.name, each.factor) for each, _ in worse})
+    console.print(
+        f"Fewer deferrals, a better reputation, more in the inbox and more taken in time than both others: "
+        f"under {better} of {len(assumed)} changed assumptions."
+    )
     if not worse:
         return
     right = ("times", "taken", "theirs", "inbox", "theirs", "reputation", "theirs")

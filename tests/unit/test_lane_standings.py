@@ -10,7 +10,7 @@ from streams.lane_standings import LaneStanding
 
 AT = 20_000 * DAY_MS
 GOING = LaneStanding(
-    "gmail", AT, Lane(rate=Rate.parse("20/s")), 10.0, 2, 36_000, 200, 3, None, False, 1, 210, None
+    "gmail", AT, AT, Lane(rate=Rate.parse("20/s")), 10.0, 2, 36_000, 200, 3, None, False, 1, 210, None, False
 )
 
 
@@ -18,10 +18,23 @@ def test_a_lane_is_empty_once_all_that_waits_has_gone_at_its_pace() -> None:
     assert GOING.empty_at == AT + HOUR_MS
     assert replace(GOING, stopped_until=AT + HOUR_MS).empty_at == AT + 2 * HOUR_MS
     assert replace(GOING, waiting=0).empty_at is None
+    assert replace(GOING, rate=0.0).empty_at is None
+    assert replace(GOING, held=True).empty_at is None
+
+
+def test_a_warming_lane_is_empty_only_after_as_many_days_as_it_takes() -> None:
+    warming = replace(GOING, rate=1.0, allowed=50.0, begun=40, waiting=10)
+    assert warming.empty_at == AT + 10_000
+    assert replace(warming, waiting=70).empty_at == AT + 2 * DAY_MS + 10_000
+    used_up = replace(warming, begun=50, waiting=20)
+    assert used_up.opens_at == AT + DAY_MS
+    assert used_up.empty_at == AT + DAY_MS + 20_000
+    assert "day used up" in cli._state(used_up)
 
 
 def test_a_state_says_whether_it_goes() -> None:
     assert cli._state(GOING) == "going"
+    assert "paused" in cli._state(replace(GOING, held=True))
     assert cli._state(replace(GOING, probing=True)) == "trying, one at a time"
     assert "stopped until 2024-10-04 01:00 UTC" in cli._state(replace(GOING, stopped_until=AT + HOUR_MS))
 

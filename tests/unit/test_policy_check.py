@@ -99,7 +99,7 @@ def test_the_packaged_policy_has_no_problem(folder: Path) -> None:
             ":20:3: cap: the cap of 2 in 16 h is never reached: that of 1 in 16 h holds before it",
         ),
         ("contact.toml", "[[cap]]", "[cap]", ":20:2: cap: write [[cap]], a table for each"),
-        ("contact.toml", '["mail"]', '"mail"', ':20:3: cap.0.purposes: write a list: purposes = ["…"]'),
+        ("contact.toml", '["mail"]', '"mail"', ':21:13: cap.0.purposes: write a list: purposes = ["…"]'),
         (
             "contact.toml",
             "hold_out = 0.0",
@@ -135,6 +135,21 @@ def test_the_packaged_policy_has_no_problem(folder: Path) -> None:
             "[lane.gmail]",
             "[lane.gmial]",
             ":2: no provider is called gmial; did you mean gmail?",
+        ),
+        (
+            "replies.toml",
+            '"outlook"\ntext = "RP',
+            '"outlok"\ntext = "RP',
+            ": no provider is called outlok; did you",
+        ),
+        ("replies.toml", "\\\\[BL", "[BL(", "rule.6.text: "),
+        ("replies.toml", 'text = "grey-?list|gray-?list"', "", "it would match every refusal"),
+        ("replies.toml", "grey-?list|", "|", "is found in every text"),
+        (
+            "replies.toml",
+            'throttled"\naction = "slow"',
+            'throttled"\naction = "slow"\npause = "1 h"',
+            "a lane that stops is not slow",
         ),
     ],
 )
