@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from infra.embedded import ClickHouseServer
@@ -105,6 +105,18 @@ def test_a_recorder_that_is_killed_again_and_again_records_each_record_once(
     _assert_each_once(stack, house, total)
 
 
+def _commit(group: Consumer, said: TopicPartition) -> None:
+    """Commit an offset, once the broker, which has just started, coordinates the group."""
+    while True:
+        try:
+            group.commit(offsets=[said], asynchronous=False)
+            return
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_COORDINATOR:
+                raise
+            time.sleep(0.1)
+
+
 def test_a_recorder_killed_between_insert_and_commit_is_followed_by_the_same_batch(
     running: tuple[Stack, Warehouse],
 ) -> None:
@@ -118,7 +130,7 @@ def test_a_recorder_killed_between_insert_and_commit_is_followed_by_the_same_bat
         messages = [m for found in read_batches(consumer, NAME, partition) for m in found][:200]
         batch = Batch(NAME, topic_ids(stack.client, [NAME])[NAME], partition, messages)
         said = TopicPartition(NAME, partition, batch.first, json.dumps({"until": batch.until}))
-        group.commit(offsets=[said], asynchronous=False)
+        _commit(group, said)
         landing.land(batch)
     landing.close()
     group.close()
