@@ -49,9 +49,9 @@ class Cost:
     ninety: float
 
     @property
-    def bar(self) -> float:
-        """What it may cost."""
-        return BARS_US[self.hours]
+    def bar(self) -> float | None:
+        """What scoring may cost; choosing, which draws, and tells probabilities and the runner-up, has none."""
+        return BARS_US[self.hours] if self.what == "scores" else None
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,9 @@ def _table(costs: list[Cost]) -> Table:
         "what", "hours", "batch", "median µs", "90 % below", "bar", "", title="µs a recipient, one thread"
     )
     for cost in costs:
-        told = (f"{cost.median:.2f}", f"{cost.ninety:.2f}", f"{cost.bar:.0f}", _met(cost.median <= cost.bar))
-        table.add_row(cost.what, str(cost.hours), f"{cost.batch:,}", *told)
+        held = ("–", "") if cost.bar is None else (f"{cost.bar:.0f}", _met(cost.median <= cost.bar))
+        figures = (f"{cost.median:.2f}", f"{cost.ninety:.2f}")
+        table.add_row(cost.what, str(cost.hours), f"{cost.batch:,}", *figures, *held)
     return table
 
 
