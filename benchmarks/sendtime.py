@@ -50,7 +50,7 @@ class Cost:
 
     @property
     def bar(self) -> float | None:
-        """What scoring may cost; choosing, which draws, and tells probabilities and the runner-up, has none."""
+        """What scoring may cost; choosing, which also draws and tells probabilities, has none."""
         return BARS_US[self.hours] if self.what == "scores" else None
 
 

@@ -42,15 +42,15 @@ def rankings(windows: Windows, prior: Prior) -> Mapping[str, Ranking]:
     then the global hour, and any rule the earlier.
     """
     n, k = windows.hours.shape
+    slot = zones.week_slot(windows.local)
     day, week = log_shares(
         windows.histories.active,
         active_hours(windows.histories.active),
         np.zeros(n, np.int64),
-        windows.local,
+        slot,
         prior,
     )
     flat = np.zeros((n, k))
-    slot = zones.week_slot(windows.local)
     of_all = np.exp(prior.log_week[0])[slot] if k > DAY_HOURS else prior.hours[0][slot % DAY_HOURS]
     cycle = WEEK_HOURS if k > DAY_HOURS else DAY_HOURS
     counts = windows.histories.active.astype(np.int64).reshape(n, WEEK_HOURS // cycle, cycle).sum(1)

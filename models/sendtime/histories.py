@@ -74,8 +74,9 @@ def terms(histories: Histories, hours: np.ndarray, local: np.ndarray, prior: Pri
     `hours` are the candidates' UTC hours since 1970, `local` their local ones, int64 (n, k).
     """
     n, group = histories.active_hours, prior.group_of(histories.zone)
-    day, week = log_shares(histories.active, n, group, local, prior)
-    everybody = prior.log_week[group[:, None], zones.week_slot(local)]
+    slot = zones.week_slot(local)
+    day, week = log_shares(histories.active, n, group, slot, prior)
+    everybody = prior.log_week[group[:, None], slot]
     of_hours = np.stack([day, week, trust(n)[:, None] * week, everybody], axis=-1)
     return np.concatenate([of_hours, lag_terms()[lags(histories, hours)]], axis=-1)
 

@@ -109,8 +109,9 @@ class _Parts:
     @classmethod
     def of(cls, histories: Histories, hours: np.ndarray, local: np.ndarray, prior: Prior) -> Self:
         n, group = histories.active_hours, prior.group_of(histories.zone)
-        day, week = log_shares(histories.active, n, group, local, prior)
-        everybody = prior.log_week.take((group * WEEK_HOURS)[:, None] + zones.week_slot(local))
+        slot = zones.week_slot(local)
+        day, week = log_shares(histories.active, n, group, slot, prior)
+        everybody = prior.log_week.take((group * WEEK_HOURS)[:, None] + slot)
         return cls(day, week, everybody, lags(histories, hours), trust(n))
 
     def picked(self, which: np.ndarray) -> "_Parts":

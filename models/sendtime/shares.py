@@ -10,11 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from models import zones
 from schemas.profile import WEEK_HOURS, WEIGHT_ONE
 
 DAY_HOURS: Final = 24
 _KERNEL: Final = 1 / (4 * WEIGHT_ONE)  # smoothed integers are four times the mean, weights are in 1/256
+_WEEKDAY, _HOUR = np.divmod(np.arange(WEEK_HOURS), DAY_HOURS)
 _FEW: Final = WEEK_HOURS // 3  # hours of which it is cheaper to smooth each one asked than all the week
 
 
@@ -54,7 +54,7 @@ def active_hours(active: np.ndarray) -> np.ndarray:
 
 
 def log_shares(
-    active: np.ndarray, hours: np.ndarray, group: np.ndarray, local: np.ndarray, prior: Prior
+    active: np.ndarray, hours: np.ndarray, group: np.ndarray, slot: np.ndarray, prior: Prior
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logarithms of a recipient's shares by hour of day and of week; an even share is 0.
 
@@ -69,8 +69,8 @@ def log_shares(
         `active_hours` of them, (n,).
     group
         Groups of the prior, int64 (n,).
-    local
-        Local hours since 1970, int64 (n, k).
+    slot
+        Local hours of the week, as `zones.week_slot` gives them, int64 (n, k).
 
     Returns
     -------
@@ -82,8 +82,7 @@ def log_shares(
     day_share = day * _KERNEL
     day_share += kappa * prior.hours[group]
     day_share /= (hours + kappa)[:, None]
-    slot = zones.week_slot(local)
-    weekday, hour = np.divmod(slot, DAY_HOURS)
+    weekday, hour = _WEEKDAY.take(slot), _HOUR.take(slot)
     each = np.arange(n)[:, None]
     in_day, in_week = each * DAY_HOURS + hour, each * WEEK_HOURS
     of_week = prior.weekdays.take(group[:, None] * 7 + weekday)
