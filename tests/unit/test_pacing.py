@@ -324,10 +324,10 @@ def test_a_refusal_that_no_rule_knows_is_the_lanes_where_it_is_for_a_time() -> N
 
 
 def test_a_rule_says_what_a_refusal_is_and_the_longer_pause_counts() -> None:
-    rule = ReplyRule(action="suspend", pause=Milliseconds.parse("10 min"), source="a test")
+    rule = ReplyRule(code=421, action="suspend", pause=Milliseconds.parse("10 min"), source="a test")
     assert heard(rule, transient=True) == Heard("suspend", 10 * MINUTE_MS, 10 * MINUTE_MS)
     assert heard(rule, transient=False, retry_after=HOUR_MS) == Heard("suspend", HOUR_MS, HOUR_MS)
-    own = ReplyRule(action="message", pause=Milliseconds.parse("1 h"), source="a test")
+    own = ReplyRule(code=452, action="message", pause=Milliseconds.parse("1 h"), source="a test")
     assert heard(own, transient=True) == Heard("message", 0, HOUR_MS)
 
 
