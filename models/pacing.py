@@ -91,12 +91,11 @@ class Standing:
 class Pace:
     """Says when the next message of a lane may go; told of each that begins, and of each answer.
 
-    A lane begins with an empty bucket, whoever had it before. `share` is of the lane's rate, and of its days,
-    for one of several that share them.
+    A lane begins with an empty bucket, whoever had it before.
     """
 
-    def __init__(self, lane: Lane, now: float, standing: Standing | None = None, share: float = 1.0) -> None:
-        self._lane, self._share = lane, share
+    def __init__(self, lane: Lane, now: float, standing: Standing | None = None) -> None:
+        self._lane = lane
         self._now = Standing(since=int(now)) if standing is None else replace(standing)
         self._all, self._others = self._buckets()
         self._level, self._level_of_others = self._all.emptied(now), self._others.emptied(now)
@@ -111,7 +110,7 @@ class Pace:
     def rate(self) -> float:
         """Messages a second now, apart from stops."""
         most, allowed = self._lane.rate * self._now.factor, self._now.allowed
-        return self._share * (min(most, allowed / (_SPREAD_MS / SECOND_MS)) if allowed else most)
+        return min(most, allowed / (_SPREAD_MS / SECOND_MS)) if allowed else most
 
     @property
     def probing(self) -> bool:
@@ -229,7 +228,7 @@ class Pace:
 
     def _allowed(self, urgent: bool) -> float:
         """How many may go on a warming day, one at the least."""
-        return max(1.0, self._now.allowed * self._share * (1.0 if urgent else 1 - self._lane.reserve))
+        return max(1.0, self._now.allowed * (1.0 if urgent else 1 - self._lane.reserve))
 
     def _change_rate(self, now: float) -> None:
         """Go on at the present rate with as many tokens as before."""

@@ -78,14 +78,11 @@ def _warm_up(standing: LaneStanding) -> str:
 
 
 def _for_machines(standing: LaneStanding) -> dict[str, object]:
-    plain = {name: value for name, value in vars(standing).items() if name not in ("set", "at", "cut_at")}
-    times = ("stopped_until", "empty_at")
-    plain |= {
-        "at": show.iso(standing.at),
-        "rate_set": float(standing.set.rate),
-        "empty_at": standing.empty_at,
-    }
-    return plain | {name: None if plain[name] is None else show.iso(int(str(plain[name]))) for name in times}
+    plain = {name: value for name, value in vars(standing).items() if name != "set"}
+    times = ("at", "cut_at", "stopped_until", "opens_at", "empty_at")
+    moments = {name: getattr(standing, name) for name in times}
+    at = {name: None if moment is None else show.iso(moment) for name, moment in moments.items()}
+    return plain | {"rate_set": float(standing.set.rate)} | at
 
 
 def register(main: typer.Typer) -> None:

@@ -59,3 +59,6 @@ def test_machines_get_times_and_rates_in_plain_form() -> None:
     assert told["rate_set"] == 20.0
     assert (told["lane"], told["rate"], told["waiting"]) == ("gmail", 10.0, 36_000)
     assert str(told["stopped_until"]).startswith("2024-10-04T01:00")
+    assert told["opens_at"] == told["stopped_until"]
+    assert str(told["cut_at"]).startswith("2024-10-04T00:00")
+    assert told["held"] is False

@@ -67,13 +67,6 @@ def test_restarts_never_open_the_tap() -> None:
     assert most_in(np.concatenate(went), 10 * SECOND_MS) <= 20 * 10 + 2
 
 
-def test_lanes_that_share_a_rate_go_no_faster_together() -> None:
-    setting = lane("100/s", burst=1)
-    went = [run(Pace(setting, START, share=0.25), START + MINUTE_MS) for _ in range(4)]
-
-    assert most_in(np.sort(np.concatenate(went)), 10 * SECOND_MS) <= 1000 + 4
-
-
 @pytest.mark.parametrize("takes", [5, 20, 60])
 def test_a_provider_that_takes_less_is_sent_about_what_it_takes(takes: int) -> None:
     accepted: list[float] = []
