@@ -16,7 +16,7 @@ from models.lanes import retry_at
 from models.order import Ranks
 from schemas import ids
 from schemas.dispatch import KEPT_MS, State, empty
-from schemas.lanes import Lanes
+from schemas.lanes import LaneName, Lanes
 from schemas.policy import Policy
 
 NEVER: Final = np.iinfo(np.int64).max
@@ -259,7 +259,7 @@ class Delivering:
                     "dispatch_id": dispatch_id,
                     "kind": kind,
                     "permanent": body["permanent"],
-                    "provider": lane,
+                    "provider": LaneName.of(lane).provider,
                     "detail": detail,
                 }
             )

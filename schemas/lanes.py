@@ -1,5 +1,7 @@
 """Lanes and mailbox providers as files: how fast messages may go to whom, and whose domains are whose."""
 
+import re
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Final, Self
 
@@ -9,6 +11,36 @@ from schemas.policy import Strict
 from schemas.units import Duration, Milliseconds, PerSecond
 
 OTHER_PROVIDER: Final = "other"
+DEFAULT_IDENTITY: Final = "default"
+_LANE: Final = re.compile(r"(?:(?P<identity>[^/#]+)/)?(?P<provider>[^/#]+)(?:#(?P<part>\d+))?")
+
+
+@dataclass(frozen=True)
+class LaneName:
+    """Who writes to which mailbox provider, and on which part of a lane that is split.
+
+    Written `gmail`, `news/gmail`, `gmail#3` or `news/gmail#3`: the default identity is left out.
+    """
+
+    provider: str
+    identity: str = DEFAULT_IDENTITY
+    part: int | None = None
+
+    @classmethod
+    def of(cls, text: str) -> "LaneName":
+        """What a written name says; one that is not written so is a provider's."""
+        found = _LANE.fullmatch(text)
+        if found is None:
+            return cls(text)
+        part = found["part"]
+        return cls(
+            found["provider"], found["identity"] or DEFAULT_IDENTITY, None if part is None else int(part)
+        )
+
+    def __str__(self) -> str:
+        """Return the name as it is written."""
+        identity = "" if self.identity == DEFAULT_IDENTITY else f"{self.identity}/"
+        return f"{identity}{self.provider}{'' if self.part is None else f'#{self.part}'}"
 
 
 class WarmUp(Strict):

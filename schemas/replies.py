@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from schemas.lanes import LaneName
 from schemas.policy import Strict
 from schemas.units import Span
 
@@ -65,8 +66,9 @@ class Replies(Strict):
 
     rule: tuple[ReplyRule, ...] = ()
 
-    def of(self, provider: str, code: int | None, text: str) -> ReplyRule | None:
-        """The rule for a refusal by a provider; None where none matches."""
+    def of(self, lane: str, code: int | None, text: str) -> ReplyRule | None:
+        """The rule for a refusal on a lane; None where none matches."""
+        provider = LaneName.of(lane).provider
         return next((rule for rule in self.rule if rule.matches(provider, code, text)), None)
 
 

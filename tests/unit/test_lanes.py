@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.lanes import Bucket, retry_at
+from schemas.lanes import LaneName
 from schemas.units import Rate
 
 MINUTE = 60_000
@@ -85,3 +86,22 @@ def test_rates_are_written_as_people_say_them(text: str, per_second: float, prin
 def test_what_is_no_rate_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="write for example"):
         Rate.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("gmail", LaneName("gmail")),
+        ("news/gmail", LaneName("gmail", "news")),
+        ("gmail#3", LaneName("gmail", part=3)),
+        ("news/gmail#11", LaneName("gmail", "news", 11)),
+    ],
+)
+def test_a_lane_is_named_after_identity_provider_and_part(text: str, name: LaneName) -> None:
+    assert LaneName.of(text) == name
+    assert str(name) == text
+
+
+def test_the_default_identity_is_left_out_when_it_is_written() -> None:
+    assert str(LaneName.of("default/gmail")) == "gmail"
+    assert LaneName.of("what#is/this").provider == "what#is/this"
