@@ -106,12 +106,14 @@ class Output:
         }
         self.audit.append((number, ("opportune.Closure", record)))
 
-    def recall(self, number: int, slot: Mapping[str, Any], campaign: Campaign, reason: Reason) -> None:
-        """Call a released send back."""
+    def recall(
+        self, number: int, slot: Mapping[str, Any], campaign: Campaign, lane: str, reason: Reason
+    ) -> None:
+        """Call a send back that was released on a lane."""
         recall = {
             "dispatch_id": ids.dispatch_id(decision_of(slot), campaign.channel),
             "recipient_id": self.names[number],
-            "lane": slot["lane"].decode(),
+            "lane": lane,
             "reason": reason.value,
             "recalled_at": self.now,
             "expires_at": int(slot["expires_at"]),

@@ -316,6 +316,9 @@ _NOT_SCHEDULED: Final[dict[str, Any]] = {
 }
 
 
+_NO_LANE: Final = (b"", 0, 0)
+
+
 def _occupy(rows: np.ndarray, number: int, answer: _Answer, now: int) -> int:
     """Take the first free slot; returns which."""
     slot = int(np.argmin(rows["pending"]["state"][number] != Slot.FREE))
@@ -326,7 +329,7 @@ def _occupy(rows: np.ndarray, number: int, answer: _Answer, now: int) -> int:
         answer.due_at,
         now + int(campaign.expiry),
         answer.decision.bytes,
-        b"",
+        *_NO_LANE,
     )
     rows["pending"][number, slot] = send
     return slot

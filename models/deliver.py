@@ -16,8 +16,9 @@ from models.lanes import retry_at
 from models.order import Ranks
 from schemas import ids
 from schemas.dispatch import KEPT_MS, State, empty
-from schemas.lanes import LaneName, Lanes
+from schemas.lanes import Lanes
 from schemas.policy import Policy
+from schemas.routes import LaneName
 
 NEVER: Final = np.iinfo(np.int64).max
 

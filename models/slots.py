@@ -14,6 +14,7 @@ from schemas.layouts import picked
 from schemas.policy import Campaign, Policy
 from schemas.profile import PENDING, PURPOSES, Slot, Suppression, seconds
 from schemas.reasons import Reason
+from schemas.routes import LaneName
 
 _FREE = np.zeros((), PENDING)
 
@@ -80,14 +81,16 @@ def come_due(
             out.release(r, send, campaign, "withheld", reason, seen)
             rows["pending"][r, slot[i]] = _FREE
             continue
-        lane = some["provider"][i].decode() or OTHER_PROVIDER
-        out.release(r, send, campaign, "released", reason, seen, lane)
+        provider = some["provider"][i].decode() or OTHER_PROVIDER
+        lane = policy.routes.lane(campaign.identity, provider, out.names[r])
+        out.release(r, send, campaign, "released", reason, seen, str(lane))
         _remember(rows, r, campaign, policy, now)
         if out.history:
             rows["pending"][r, slot[i]] = _FREE
         else:
-            rows["pending"]["state"][r, slot[i]] = Slot.RELEASED
-            rows["pending"]["lane"][r, slot[i]] = lane.encode()
+            kept = rows["pending"][r, slot[i]]
+            kept["state"], kept["provider"] = Slot.RELEASED, lane.provider.encode()
+            kept["identity"], kept["part"] = policy.routes.number(lane.identity), lane.part
 
 
 def _remember(rows: np.ndarray, number: int, campaign: Campaign, policy: Policy, now: int) -> None:
@@ -153,7 +156,10 @@ def withdraw(
         if send["state"] == Slot.PENDING:
             out.release(number, send, campaign, "withheld", Reason.WITHDRAWN)
         else:
-            out.recall(number, send, campaign, Reason.WITHDRAWN)
+            lane = LaneName(
+                send["provider"].decode(), policy.routes.identity(send["identity"]), int(send["part"])
+            )
+            out.recall(number, send, campaign, str(lane), Reason.WITHDRAWN)
             out.closure(number, send, campaign, Reason.WITHDRAWN)
         pending[slot] = _FREE
 

@@ -1,46 +1,17 @@
 """Lanes and mailbox providers as files: how fast messages may go to whom, and whose domains are whose."""
 
-import re
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
 from schemas.policy import Strict
-from schemas.units import Duration, Milliseconds, PerSecond
+from schemas.routes import DEFAULT_IDENTITY, IdentityName, LaneName, Routes
+from schemas.units import Duration, Milliseconds, PerSecond, Rate
 
 OTHER_PROVIDER: Final = "other"
-DEFAULT_IDENTITY: Final = "default"
-_LANE: Final = re.compile(r"(?:(?P<identity>[^/#]+)/)?(?P<provider>[^/#]+)(?:#(?P<part>\d+))?")
-
-
-@dataclass(frozen=True)
-class LaneName:
-    """Who writes to which mailbox provider, and on which part of a lane that is split.
-
-    Written `gmail`, `news/gmail`, `gmail#3` or `news/gmail#3`: the default identity is left out.
-    """
-
-    provider: str
-    identity: str = DEFAULT_IDENTITY
-    part: int | None = None
-
-    @classmethod
-    def of(cls, text: str) -> "LaneName":
-        """What a written name says; one that is not written so is a provider's."""
-        found = _LANE.fullmatch(text)
-        if found is None:
-            return cls(text)
-        part = found["part"]
-        return cls(
-            found["provider"], found["identity"] or DEFAULT_IDENTITY, None if part is None else int(part)
-        )
-
-    def __str__(self) -> str:
-        """Return the name as it is written."""
-        identity = "" if self.identity == DEFAULT_IDENTITY else f"{self.identity}/"
-        return f"{identity}{self.provider}{'' if self.part is None else f'#{self.part}'}"
+_MOST_PARTS: Final = 64
 
 
 class WarmUp(Strict):
@@ -70,17 +41,73 @@ class Lane(Strict):
         0.01, ge=0, le=0.5, description="Share of the rate that only transactional messages may use."
     )
     warm_up: WarmUp | None = None
+    parts: int = Field(
+        1, ge=1, le=_MOST_PARTS, description="Shares of the rate, each paced where its partition is."
+    )
+
+    def part(self) -> "Lane":
+        """What one of its parts may do; each has a connection at the least."""
+        if self.parts == 1:
+            return self
+        warm_up = self.warm_up and WarmUp(
+            first_day=max(1, self.warm_up.first_day // self.parts), growth=self.warm_up.growth
+        )
+        burst = self.burst and max(1, self.burst // self.parts)
+        connections = max(1, self.connections // self.parts)
+        return self.model_copy(
+            update={
+                "rate": Rate(self.rate / self.parts),
+                "burst": burst,
+                "connections": connections,
+                "warm_up": warm_up,
+            }
+        )
 
 
 class Lanes(Strict):
-    """Pacing of every lane: named ones, and what holds for all others."""
+    """Pacing of every lane: named ones, and what holds for all others; and who may have lanes."""
 
     default: Lane
     lane: dict[str, Lane] = Field(default_factory=dict)
+    identities: dict[IdentityName, Annotated[int, Field(ge=1, le=255)]] = Field(
+        default_factory=dict, description="Number of each sender beside the default one; kept for ever."
+    )
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if DEFAULT_IDENTITY in self.identities:
+            raise ValueError(f"identities: {DEFAULT_IDENTITY} is there without being named: leave it out")
+        if len({*self.identities.values()}) < len(self.identities):
+            raise ValueError("identities: two have one number; each has its own, and keeps it for ever")
+        for written in self.lane:
+            name = LaneName.of(written)
+            if name.identity not in (DEFAULT_IDENTITY, *self.identities):
+                raise ValueError(
+                    f"lane.{written}: no identity is called {name.identity}: add it to identities"
+                )
+            if str(name) != written or name.part:
+                raise ValueError(
+                    f"lane.{written}: write {replace(name, part=0)}, and parts = {name.part + 1}"
+                )
+        return self
 
     def of(self, name: str) -> Lane:
-        """The lane of this name."""
-        return self.lane.get(name, self.default)
+        """What a lane may do, of identity and provider, or of the provider, or of all: its part of that.
+
+        Each identity has the rate to itself. What waits in a part that is no more goes as slowly as may be.
+        """
+        lane = LaneName.of(name)
+        whole = self.lane.get(str(replace(lane, part=0))) or self.lane.get(lane.provider) or self.default
+        part = whole.part()
+        if lane.part < whole.parts:
+            return part
+        return part.model_copy(update={"rate": Rate(part.rate * part.slowest)})
+
+    @cached_property
+    def routes(self) -> Routes:
+        """Which lane messages go by."""
+        parts = {name: each.parts for name, each in self.lane.items()}
+        return Routes(self.identities, parts, self.default.parts)
 
 
 Domain = Annotated[str, Field(pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")]

@@ -21,6 +21,7 @@ from pydantic import (
 
 from schemas import zones
 from schemas.profile import KINDS, MAX_CAMPAIGNS, MAX_SEGMENTS, PURPOSES, SENT_SLOTS, Suppression
+from schemas.routes import DEFAULT_IDENTITY, IdentityName, Routes
 from schemas.units import Duration, Span
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -107,6 +108,7 @@ class Campaign(Strict):
     when_capped: Literal["defer", "drop"] = Field(
         "defer", description="A message whose hour is capped takes another, or is dropped."
     )
+    identity: IdentityName = Field(DEFAULT_IDENTITY, description="In whose name it is sent.")
     arms: Arms = Arms()
     cooldown: Duration
     expiry: Span
@@ -265,9 +267,12 @@ NAMING: Final = (("audience",), ("trigger", "enter"), ("trigger", "leave"))  # a
 
 
 def faults(
-    segments: Sequence[Segment], campaigns: Sequence[Campaign], contact: Contact | None
+    segments: Sequence[Segment],
+    campaigns: Sequence[Campaign],
+    contact: Contact | None,
+    routes: Routes | None,
 ) -> list[Fault]:
-    """What is wrong with definitions that are each right by themselves; None: a contact policy not known."""
+    """What is wrong with definitions that are each right by themselves; None: what is not known."""
     found: list[Fault] = []
     for kind, items in (("segment", segments), ("campaign", campaigns)):
         for field in ("number", "name"):
@@ -286,6 +291,11 @@ def faults(
         if contact is not None and campaign.purpose not in contact.purpose:
             text = f"contact.toml has no rule for {campaign.purpose}: add [purpose.{campaign.purpose}]"
             found.append(Fault(campaign, ("purpose",), text))
+        if routes is not None and campaign.identity not in (DEFAULT_IDENTITY, *routes.identities):
+            text = (
+                f"lanes.toml has no identity {campaign.identity}{meant(campaign.identity, routes.identities)}"
+            )
+            found.append(Fault(campaign, ("identity",), text))
     return found
 
 
@@ -302,10 +312,11 @@ class Policy(Strict):
     campaigns: tuple[Campaign, ...]
     contact: Contact
     send_time: SendTime
+    routes: Routes = Routes()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        found = faults(self.segments, self.campaigns, self.contact)
+        found = faults(self.segments, self.campaigns, self.contact, self.routes)
         if found:
             raise ValueError("; ".join(f"{fault.of.name}: {fault.text}" for fault in found))
         return self
@@ -363,9 +374,13 @@ class Policy(Strict):
 
 def with_segments(policy: Policy, segments: tuple[Segment, ...]) -> Policy:
     """The policy with other segments. Raises PolicyError where its campaigns do not go with them."""
-    found = faults(segments, policy.campaigns, policy.contact)
+    found = faults(segments, policy.campaigns, policy.contact, policy.routes)
     if found:
         raise PolicyError("\n".join(f"{fault.of.name}: {fault.text}" for fault in found))
     return Policy(
-        segments=segments, campaigns=policy.campaigns, contact=policy.contact, send_time=policy.send_time
+        segments=segments,
+        campaigns=policy.campaigns,
+        contact=policy.contact,
+        send_time=policy.send_time,
+        routes=policy.routes,
     )

@@ -16,6 +16,7 @@ from tree_sitter import Language, Node, Parser
 from schemas.lanes import Lanes, Providers
 from schemas.policy import NAMING, Campaign, Contact, Policy, PolicyError, Segment, SendTime, faults, meant
 from schemas.replies import NO_RULES, Replies
+from schemas.routes import LaneName
 
 _AT: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _QUOTES: Final = ('"""', "'''")
@@ -80,12 +81,13 @@ class Files:
     def policy(self) -> Policy:
         """Everything that decides. Raises PolicyError if there is any problem."""
         _refuse(self.problems)
-        assert self.contact and self.send_time, "what is missing is a problem"  # noqa: S101
+        assert self.contact and self.send_time and self.lanes, "what is missing is a problem"  # noqa: S101
         return Policy(
             segments=tuple(sorted((file.value for file in self.segments), key=lambda s: s.number)),
             campaigns=tuple(sorted((file.value for file in self.campaigns), key=lambda c: c.number)),
             contact=self.contact.value,
             send_time=self.send_time.value,
+            routes=self.lanes.value.routes,
         )
 
 
@@ -94,12 +96,11 @@ def read(folder: Path) -> Files:
     files = read_deciding(folder)
     if not folder.is_dir():
         return files
-    files.lanes = _read(folder / "lanes.toml", Lanes, files.problems)
     files.providers = _read(folder / "providers.toml", Providers, files.problems)
     replies = folder / "replies.toml"
     files.replies = _read(replies, Replies, files.problems) if replies.exists() else None
     if files.lanes and files.providers:
-        named = {name: ("lane", name) for name in files.lanes.value.lane}
+        named = {LaneName.of(name).provider: ("lane", name) for name in files.lanes.value.lane}
         files.problems += _strangers(files.lanes, named, files.providers.value)
     if files.replies and files.providers:
         files.problems += _strangers(files.replies, _named(files.replies.value), files.providers.value)
@@ -107,7 +108,7 @@ def read(folder: Path) -> Files:
 
 
 def load(folder: Path) -> Policy:
-    """Read what decides: segments, campaigns, contact policy and send time.
+    """Read what decides: segments, campaigns, contact policy, send time, and which lanes there are.
 
     Raises
     ------
@@ -141,7 +142,7 @@ def load_providers(folder: Path) -> Providers:
 
 
 def read_deciding(folder: Path) -> Files:
-    """Read segments, campaigns, contact policy and send time; no problem ends it."""
+    """Read what decides, as `load`; no problem ends it."""
     files = Files()
     if not folder.is_dir():
         files.problems.append(Problem(folder, 1, 1, "there is no such folder"))
@@ -153,6 +154,7 @@ def read_deciding(folder: Path) -> Files:
         files.campaigns += _some(_read(path, Campaign, files.problems))
     files.contact = _read(folder / "contact.toml", Contact, files.problems)
     files.send_time = _read(folder / "sendtime.toml", SendTime, files.problems)
+    files.lanes = _read(folder / "lanes.toml", Lanes, files.problems)
     files.problems += _inconsistent(files, len(paths))
     return files
 
@@ -167,7 +169,9 @@ def _inconsistent(files: Files, segment_files: int) -> Iterator[Problem]:
     file_of |= {id(file.value): file for file in files.campaigns}
     unread = len(files.segments) < segment_files
     contact = files.contact.value if files.contact else None
-    for fault in faults([f.value for f in files.segments], [f.value for f in files.campaigns], contact):
+    routes = files.lanes.value.routes if files.lanes else None
+    segments, campaigns = [f.value for f in files.segments], [f.value for f in files.campaigns]
+    for fault in faults(segments, campaigns, contact, routes):
         if unread and fault.field in NAMING:  # the segment may be in a file with a problem of its own
             continue
         yield file_of[id(fault.of)].problem(fault.field, fault.text)

@@ -12,7 +12,7 @@ import numpy as np
 from schemas.layouts import Layouts
 from schemas.layouts import NewerRow as NewerRow
 
-ROW_VERSION: Final = 3
+ROW_VERSION: Final = 4
 MAX_ROW_BYTES: Final = 2048
 
 # Kinds of behaviour, in the order of the row's columns; never reordered, new kinds go to the end.
@@ -33,7 +33,7 @@ _TIMED_SEGMENTS: Final = 8
 MAX_CAMPAIGNS: Final = 64
 PENDING_SLOTS: Final = 8
 SENT_SLOTS: Final = 12
-RECENT_SLOTS: Final = 12
+RECENT_SLOTS: Final = 10
 
 SECOND_MS: Final = 1000
 MINUTE_MS: Final = 60_000
@@ -68,7 +68,7 @@ class Slot(IntEnum):
     RELEASED = 2
 
 
-PENDING: Final = np.dtype(
+_PENDING_1: Final = np.dtype(
     [
         ("state", "u1"),
         ("campaign", "u1"),
@@ -76,6 +76,18 @@ PENDING: Final = np.dtype(
         ("expires_at", "<i8"),
         ("decision", "V16"),  # bytes of the decision's UUID
         ("lane", "S12"),  # empty until released
+    ]
+)
+PENDING: Final = np.dtype(
+    [
+        ("state", "u1"),
+        ("campaign", "u1"),
+        ("due_at", "<i8"),
+        ("expires_at", "<i8"),
+        ("decision", "V16"),  # bytes of the decision's UUID
+        ("provider", "S12"),  # of its lane, as the next two; empty until released
+        ("identity", "u1"),  # its number: `schemas.routes.Routes`
+        ("part", "u1"),
     ]
 )
 
@@ -106,8 +118,8 @@ _ROW_1: Final = np.dtype(
         ("cooldown", "<u4", (MAX_CAMPAIGNS,)),  # minutes since 1970 until which a campaign rests, rounded up
         ("sent_at", "<i8", (6,)),  # latest releases, UTC ms, newest last
         ("sent_campaign", "u1", (6,)),
-        ("pending", PENDING, (PENDING_SLOTS,)),
-        ("recent", "<u8", (RECENT_SLOTS,)),  # hashes of the latest producers' event ids, newest last
+        ("pending", _PENDING_1, (PENDING_SLOTS,)),
+        ("recent", "<u8", (12,)),  # hashes of the latest producers' event ids, newest last
     ]
 )
 
@@ -124,11 +136,12 @@ _ROW_2: Final = _with(
     sent_at=("<u4", (SENT_SLOTS,)),  # latest releases, UTC s, rounded up: a cap ends no earlier; newest last
     sent_campaign=("u1", (SENT_SLOTS,)),
 )
-ROW: Final = _with(
+_ROW_3: Final = _with(
     _ROW_2,
     entered=None,
     segments_version=("<u4",),  # of the definitions that `segments` was worked out with: `Applied.version`
 )
+ROW: Final = _with(_ROW_3, pending=(PENDING, (PENDING_SLOTS,)), recent=("<u8", (RECENT_SLOTS,)))
 if ROW.itemsize > MAX_ROW_BYTES:
     raise AssertionError(f"a row is {ROW.itemsize} bytes, more than {MAX_ROW_BYTES}")
 
@@ -148,8 +161,16 @@ def _quarters(old: np.ndarray, new: np.ndarray) -> None:
         new["flags"] |= np.where((counted > COUNTER_MAX).any((1, 2)), np.uint8(SATURATED), np.uint8(0))
 
 
+def _whole_lanes(old: np.ndarray, new: np.ndarray) -> None:
+    """A lane was a provider: the default identity's, in one part. Fewer event ids are remembered."""
+    for name in ("state", "campaign", "due_at", "expires_at", "decision"):
+        new["pending"][name] = old["pending"][name]
+    new["pending"]["provider"] = old["pending"]["lane"]
+    new["recent"] = old["recent"][:, -new["recent"].shape[1] :]
+
+
 # Every layout there was, and how a row of one becomes a row of the next; never changed, only added to.
-LAYOUTS: Final = Layouts("a row", (_ROW_1, _ROW_2, ROW), (_more_sends, _quarters))
+LAYOUTS: Final = Layouts("a row", (_ROW_1, _ROW_2, _ROW_3, ROW), (_more_sends, _quarters, _whole_lanes))
 
 
 def seconds(at: Any) -> Any:

@@ -6,8 +6,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from schemas.lanes import LaneName
 from schemas.policy import Strict
+from schemas.routes import LaneName
 from schemas.units import Span
 
 Action = Literal["slow", "suspend", "message"]

@@ -1,10 +1,9 @@
 """Settings: from `opportune.toml`, from the environment (`OPPORTUNE_…`), with defaults for one machine."""
 
 import os
-import re
-from email.utils import parseaddr
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -15,28 +14,25 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from schemas.mail_settings import MailSettings, by_commas
+from schemas.routes import DEFAULT_IDENTITY, IdentityName
 from schemas.units import Duration, Milliseconds
-
-_DNS_NAME: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 
 
 def _cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
-def _domain(mailbox: str) -> str:
-    return parseaddr(mailbox)[1].rpartition("@")[2]
-
-
 class NoConfig(ValueError):
     """OPPORTUNE_CONFIG names a file that is not there: mend it, or unset it."""
 
 
-class Settings(BaseSettings):
+class Settings(MailSettings, BaseSettings):
     """Everything that a deployment may set. The environment goes before the file."""
 
     model_config = SettingsConfigDict(
         env_prefix="OPPORTUNE_",
+        env_nested_delimiter="__",
         toml_file=os.environ.get("OPPORTUNE_CONFIG", "opportune.toml"),
         extra="forbid",
         frozen=True,
@@ -110,75 +106,28 @@ class Settings(BaseSettings):
         description="Public key files whose models may serve, by commas; default: the one beside model_key.",
     )
 
-    relay: str | None = Field(
-        None,
-        description="host:port of a real SMTP relay, or https://… of an API in the shape of Amazon SES v2; "
-        "default: the sandbox of `opportune up`.",
-    )
-    relay_user: str | None = Field(None, description="SMTP user; of Amazon SES, the access key's id.")
-    relay_password: SecretStr | None = Field(
-        None, description="SMTP password; of an API, its key; of Amazon SES, the secret access key."
-    )
-    relay_tls: Literal["none", "starttls", "tls"] = Field(
-        "starttls", description="How an SMTP relay is reached."
-    )
-    relay_configuration_set: str | None = Field(None, description="Configuration set of Amazon SES.")
-    http_idempotent: bool = Field(
-        False,
-        description="The API or webhook takes a request once for each Idempotency-Key: one whose answer was "
-        "lost is sent once more.",
-    )
-    webhook_url: str | None = Field(None, description="https://… that takes messages, instead of a relay.")
-    webhook_secret: SecretStr | None = Field(None, description="whsec_… by which requests to it are signed.")
-    webhook_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Hosts that webhook_url may name, by commas."
-    )
-    webhook_private: bool = Field(
-        False, description="The webhook may have a private address, and be reached by http."
-    )
-    mail_from: str = Field("Opportune <hello@opportune.example>", description="From of every message.")
-    mail_domain: str = Field("opportune.example", description="Domain of Message-IDs.")
-    sender_id: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9._-]{5,15}$",
-        description="Who sends, in Feedback-ID; default: the first 15 characters of mail_domain.",
-    )
-    dkim_key: Path | None = Field(
-        None, description="Private key that signs mail, PEM; default: none, the relay signs."
-    )
-    dkim_selector: str = Field(
-        "opportune",
-        pattern=r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$",
-        description="The public half is in DNS at <dkim_selector>._domainkey.<dkim_domain>.",
-    )
-    dkim_domain: str | None = Field(
-        None, description="Domain that signs, that of mail_from or one above it; default: that of mail_from."
-    )
-    unsubscribe_url: str = Field(
-        "https://opportune.example/unsubscribe", description="Page of List-Unsubscribe; takes POST."
-    )
-    unsubscribe_mailto: str = Field(
-        "unsubscribe@opportune.example", description="Address of List-Unsubscribe."
+    identity: dict[IdentityName, MailSettings] = Field(
+        default_factory=dict,
+        description="Other senders, by the name that campaigns give; they inherit what they do not set.",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe that is logged."
     )
 
-    @field_validator("model_trust", "webhook_hosts", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _by_commas(cls, value: object) -> object:
-        return (
-            [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
-        )
+    def _inherit(cls, values: Any) -> Any:
+        own = values if isinstance(values, Mapping) else {}
+        given = own.get("identity")
+        if not isinstance(given, Mapping) or not all(isinstance(each, Mapping) for each in given.values()):
+            return values
+        return {**own, "identity": {name: MailSettings.inherited(each, own) for name, each in given.items()}}
 
-    @field_validator("mail_from")
+    @field_validator("model_trust", mode="before")
     @classmethod
-    def _names_a_mailbox(cls, value: str) -> str:
-        local, _, domain = parseaddr(value)[1].rpartition("@")
-        if not local or "." not in domain or not value.isprintable():
-            raise ValueError(f'{value!r} names no mailbox; write for example "Shop <hello@shop.example>"')
-        return value
+    def _lists(cls, value: object) -> object:
+        return by_commas(value)
 
     @field_validator("target_latency", "snapshot_every")
     @classmethod
@@ -195,14 +144,9 @@ class Settings(BaseSettings):
         return value
 
     @property
-    def feedback_sender(self) -> str:
-        """Who sends, in Feedback-ID: 5 to 15 characters."""
-        return self.sender_id or re.sub(r"[^A-Za-z0-9.-]", "-", self.mail_domain)[:15].ljust(5, "-")
-
-    @property
-    def signing_domain(self) -> str:
-        """The domain that DKIM signatures are of."""
-        return (self.dkim_domain or _domain(self.mail_from)).lower()
+    def identities(self) -> dict[str, MailSettings]:
+        """Who may send, by name: the default identity, which these settings are about, and the others."""
+        return {DEFAULT_IDENTITY: self, **self.identity}
 
     @property
     def watchdog_s(self) -> float:
@@ -219,40 +163,12 @@ class Settings(BaseSettings):
         """Where the vault's master key is."""
         return self.vault_key or self.state_dir / "vault" / "master.key"
 
-    @property
-    def mail_leaves(self) -> bool:
-        """Whether mail leaves this machine; else its sandbox takes it."""
-        return self.relay is not None or self.webhook_url is not None
-
-    @model_validator(mode="after")
-    def _one_way_out(self) -> Self:
-        if self.relay is not None and self.webhook_url is not None:
-            raise ValueError("relay and webhook_url are both set, and messages go one way: remove one")
-        return self
-
     @model_validator(mode="after")
     def _static_member_has_an_address(self) -> Self:
         # Faust keeps a member's address in its assignment: a static member that comes back on another port
         # would own nothing and say nothing.
         if self.worker_id is not None and not self.web_port:
             raise ValueError("worker_id needs a fixed web_port too, the same after every restart")
-        return self
-
-    @model_validator(mode="after")
-    def _signs_for_who_sends(self) -> Self:
-        sender, signing = _domain(self.mail_from).lower(), self.signing_domain
-        if self.dkim_key is None:
-            return self
-        if not _DNS_NAME.fullmatch(signing):
-            raise ValueError(
-                f"{signing!r} cannot sign: write the domain of mail_from as DNS has it, in ASCII"
-            )
-        # DMARC counts a signature only of the From's domain, or of one that is its organisation's.
-        if not f".{sender}".endswith(f".{signing}"):
-            raise ValueError(
-                f"dkim_domain {signing} is neither the domain of mail_from nor above it; write {sender}, or "
-                "leave it out"
-            )
         return self
 
     @classmethod

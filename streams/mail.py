@@ -2,7 +2,9 @@
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -10,10 +12,13 @@ import structlog
 
 from infra.embedded import SandboxServer
 from schemas.lanes import Lane
+from schemas.mail_settings import MailSettings
+from schemas.routes import DEFAULT_IDENTITY, LaneName
 from schemas.settings import Settings
 from sinks.key_files import KeyFileRefused
 from sinks.transports import Transport
 from sinks.transports.dkim import Signer, load_key
+from sinks.transports.relays import Health, Relays
 from sinks.transports.ses import SesTransport, bearer, signature
 from sinks.transports.smtp import SmtpTransport, Tls
 from sinks.transports.webhook import Webhook, WebhookRefused, WebhookTransport
@@ -35,58 +40,57 @@ class NoRelay(RuntimeError):
     """The relay that is set does not answer, or what is set of it cannot be: mend the settings it names."""
 
 
-def address(settings: Settings) -> str | None:
+def addresses(settings: Settings) -> list[str]:
     """Where mail goes, to be shown: of a webhook the host alone, since many have a secret in their path."""
-    if settings.webhook_url is not None:
-        host = re.match(r"\w+://([\w.-]+)", settings.webhook_url)
-        return f"webhook at {host[1] if host else 'no host'}"
-    return settings.relay
+    return [*dict.fromkeys(shown for each in settings.identities.values() for shown in _shown(each))]
 
 
-def ask(settings: Settings) -> None:
-    """Ask whether what is set takes connections. Raises `NoRelay`."""
-    if settings.webhook_url is not None:
-        host, port = _host(_webhook(settings).url)
-    elif _is_api(settings):
-        host, port = _host(_api(settings))
+def ask(settings: Settings, address: str) -> None:
+    """Ask whether one of the addresses takes connections. Raises `NoRelay`."""
+    mail = next(each for each in settings.identities.values() if address in _shown(each))
+    if mail.webhook_url is not None:
+        host, port = _host(_webhook(mail).url)
     else:
-        host, port = _relay(settings)
+        host, port = _host(_api(address)) if _is_api(address) else _relay(address)
     try:
         socket.create_connection((host, port), _ASK_S).close()
     except OSError as error:
-        raise NoRelay(f"{address(settings)}: {error.strerror or error}") from error
+        raise NoRelay(f"{address}: {error.strerror or error}") from error
 
 
-def transports(settings: Settings) -> Callable[[Lane], Transport]:
-    """What makes the transport of a lane.
+def transports(settings: Settings) -> Callable[[str, Lane], Transport]:
+    """What makes the transport of a lane, from its name and what it may do.
 
     A relay, API or webhook is only used where one is set, and that is said loudly: its mail reaches people.
 
     Raises
     ------
     NoSandbox
-        None is set, and no sandbox runs here.
+        None is set for an identity, and no sandbox runs here.
     NoRelay
         What is set cannot be used.
     """
-    if not settings.mail_leaves:
-        return _to_sandbox(settings)
-    if settings.webhook_url is not None:
-        make = _to_webhook(settings)
-    elif _is_api(settings):
-        make = _to_api(settings)
-    else:
-        make = _smtp(settings, *_relay(settings), settings.relay_tls)
-    _log.warning(
-        events.REAL_RELAY,
-        relay=address(settings),
-        message="mail goes to this relay, and through it to people",
-    )
+    ways = {name: _way_out(each, settings.state_dir) for name, each in settings.identities.items()}
+    for shown in addresses(settings):
+        _log.warning(
+            events.REAL_RELAY,
+            relay=shown,
+            message="mail goes to this relay, and through it to people",
+        )
+
+    def make(name: str, lane: Lane) -> Transport:
+        # Of an identity that is not set any more no message is ever rendered.
+        return ways.get(LaneName.of(name).identity, ways[DEFAULT_IDENTITY])(lane)
+
     return make
 
 
-def signer(settings: Settings) -> Signer | None:
-    """What signs mail; None where no key is set, and the relay signs. Raises `KeyFileRefused`."""
+def signers(settings: Settings) -> dict[str, Signer | None]:
+    """What signs each identity's mail; None where the relay does. Raises `KeyFileRefused`."""
+    return {name: _signer(each) for name, each in settings.identities.items()}
+
+
+def _signer(settings: MailSettings) -> Signer | None:
     if settings.dkim_key is None:
         return None
     try:
@@ -96,17 +100,52 @@ def signer(settings: Settings) -> Signer | None:
     return Signer(key, settings.signing_domain, settings.dkim_selector)
 
 
-def _to_sandbox(settings: Settings) -> Callable[[Lane], Transport]:
-    status = SandboxServer(settings.state_dir).status()
+def _shown(settings: MailSettings) -> list[str]:
+    if settings.webhook_url is not None:
+        host = re.match(r"\w+://([\w.-]+)", settings.webhook_url)
+        return [f"webhook at {host[1] if host else 'no host'}"]
+    return [*settings.relay]
+
+
+def _way_out(settings: MailSettings, state_dir: Path) -> Callable[[Lane], Transport]:
+    if not settings.mail_leaves:
+        return _to_sandbox(settings, state_dir)
+    if settings.webhook_url is not None:
+        return _to_webhook(settings)
+    made = [
+        _to_api(settings, _api(each)) if _is_api(each) else _smtp(settings, *_relay(each), settings.relay_tls)
+        for each in settings.relay
+    ]
+    return made[0] if len(made) == 1 else _shared(settings.relay, made)
+
+
+def _shared(
+    relays: Sequence[str], made: Sequence[Callable[[Lane], Transport]]
+) -> Callable[[Lane], Transport]:
+    """Several relays, whose health all lanes know."""
+    health = [Health(partial(_tell_rest, relay)) for relay in relays]
+
+    def make(lane: Lane) -> Transport:
+        return Relays([(each(lane), of) for each, of in zip(made, health, strict=True)])
+
+    return make
+
+
+def _tell_rest(relay: str, seconds: float, error: str) -> None:
+    _log.warning(events.RELAY_RESTS, relay=relay, seconds=seconds, error=error)
+
+
+def _to_sandbox(settings: MailSettings, state_dir: Path) -> Callable[[Lane], Transport]:
+    status = SandboxServer(state_dir).status()
     if status.health != "ready" or status.endpoint is None:
         raise NoSandbox(
-            f"no mail sandbox: the one of {settings.state_dir} is {status.health}. Run `opportune up`, "
+            f"no mail sandbox: the one of {state_dir} is {status.health}. Run `opportune up`, "
             "or set a relay (OPPORTUNE_RELAY=host:port); its mail then reaches people."
         )
     return _smtp(settings, status.endpoint.host, status.endpoint.port, "none")
 
 
-def _smtp(settings: Settings, host: str, port: int, tls: Tls) -> Callable[[Lane], Transport]:
+def _smtp(settings: MailSettings, host: str, port: int, tls: Tls) -> Callable[[Lane], Transport]:
     password = settings.relay_password.get_secret_value() if settings.relay_password else None
 
     def make(lane: Lane) -> Transport:
@@ -125,8 +164,7 @@ def _smtp(settings: Settings, host: str, port: int, tls: Tls) -> Callable[[Lane]
     return make
 
 
-def _to_api(settings: Settings) -> Callable[[Lane], Transport]:
-    url = _api(settings)
+def _to_api(settings: MailSettings, url: str) -> Callable[[Lane], Transport]:
     key = settings.relay_password.get_secret_value() if settings.relay_password else ""
     if not _PRINTABLE.fullmatch(key):
         raise NoRelay(
@@ -158,7 +196,7 @@ def _to_api(settings: Settings) -> Callable[[Lane], Transport]:
     return make
 
 
-def _to_webhook(settings: Settings) -> Callable[[Lane], Transport]:
+def _to_webhook(settings: MailSettings) -> Callable[[Lane], Transport]:
     webhook = _webhook(settings)
 
     def make(lane: Lane) -> Transport:
@@ -172,22 +210,20 @@ def _to_webhook(settings: Settings) -> Callable[[Lane], Transport]:
     return make
 
 
-def _relay(settings: Settings) -> tuple[str, int]:
-    host, _, port = (settings.relay or "").rpartition(":")
+def _relay(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "/" in host:
         raise NoRelay(
-            f"relay {settings.relay!r} is neither host:port nor https://…; "
-            "write for example mx.example.org:587"
+            f"relay {address!r} is neither host:port nor https://…; write for example mx.example.org:587"
         )
     return host, int(port)
 
 
-def _is_api(settings: Settings) -> bool:
-    return (settings.relay or "").startswith(_HTTPS)
+def _is_api(address: str) -> bool:
+    return address.startswith(_HTTPS)
 
 
-def _api(settings: Settings) -> str:
-    url = settings.relay or ""
+def _api(url: str) -> str:
     try:
         parts = urlsplit(url)
         fits = parts.hostname and not (
@@ -202,7 +238,7 @@ def _api(settings: Settings) -> str:
     return url
 
 
-def _webhook(settings: Settings) -> Webhook:
+def _webhook(settings: MailSettings) -> Webhook:
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
     try:
         return Webhook(

@@ -6,9 +6,10 @@ from pathlib import Path
 from models import templates
 from models.deliver import Claim, Result
 from models.templates import Template, TemplateError
+from schemas.mail_settings import MailSettings
 from schemas.policy import Policy, PolicyError
 from schemas.policy_files import Problem
-from schemas.settings import Settings
+from schemas.routes import LaneName
 from sinks.transports import Message
 from sinks.transports.dkim import Signer
 from sinks.vault import Contact, Vault, WrongKey
@@ -55,9 +56,14 @@ class Renderer:
     """Prepares claims for `streams.sender`; blocking and free of effects."""
 
     def __init__(
-        self, vault: Vault, found: Mapping[str, Template], settings: Settings, signer: Signer | None
+        self,
+        vault: Vault,
+        found: Mapping[str, Template],
+        identities: Mapping[str, MailSettings],
+        signers: Mapping[str, Signer | None],
     ) -> None:
-        self._vault, self._templates, self._settings, self._signer = vault, found, settings, signer
+        self._vault, self._templates = vault, found
+        self._identities, self._signers = identities, signers
 
     def __call__(self, claims: Sequence[Claim], now: int) -> list[Prepared | Result]:
         """See `streams.sender.Prepare`."""
@@ -70,12 +76,15 @@ class Renderer:
         return [self._prepare(claim, contacts.get(claim.recipient_id), now) for claim in claims]
 
     def _prepare(self, claim: Claim, contact: Contact | None, now: int) -> Prepared | Result:
-        template = self._templates.get(claim.template)
-        if contact is None or template is None:
-            # It may come yet: an import or a deployment is late. If not, the message expires.
-            missing = "address in the vault" if contact is None else f"template {claim.template}"
-            return _deferred(claim, now, f"no {missing}")
-        settings = self._settings
+        template, identity = self._templates.get(claim.template), LaneName.of(claim.lane).identity
+        settings = self._identities.get(identity)
+        # What is missing may come yet: an import or a deployment is late. If not, the message expires.
+        if contact is None:
+            return _deferred(claim, now, "no address in the vault")
+        if template is None:
+            return _deferred(claim, now, f"no template {claim.template}")
+        if settings is None:
+            return _deferred(claim, now, f"no identity {identity} in the settings")
         context = {
             "attributes": contact.attributes,
             "recipient_id": claim.recipient_id,
@@ -100,8 +109,9 @@ class Renderer:
             )
         except TemplateError as error:
             return Result(claim.dispatch_id, "bounced", now, detail=f"not rendered: {error}", template=used)
-        if self._signer is not None:
-            content = self._signer.sign(content, now)
+        signer = self._signers[identity]
+        if signer is not None:
+            content = signer.sign(content, now)
         return Prepared(Message(claim.dispatch_id, contact.address, content), used)
 
 

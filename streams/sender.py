@@ -127,7 +127,7 @@ class Sender:
         replies: Replies,
         ranks: Ranks,
         prepare: Prepare,
-        transport_of: Callable[[Lane], Transport],
+        transport_of: Callable[[str, Lane], Transport],
     ) -> None:
         self._lanes, self._replies, self._ranks = lanes, replies, ranks
         self._prepare, self._transport_of = prepare, transport_of
@@ -221,7 +221,7 @@ class Sender:
         if lane is None:
             setting = self._lanes.of(name)
             pace = Pace(setting, now, known.learnt.get(name))
-            lane = _LaneState(pace, setting.connections, self._transport_of(setting))
+            lane = _LaneState(pace, setting.connections, self._transport_of(name, setting))
             known.lanes[name] = lane
             self._start(known, self._pace(known, lane))
         return lane

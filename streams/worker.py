@@ -100,9 +100,10 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
     """
     folder, policy = policy_folder(settings), load_policy(settings)
     lanes, replies = policy_files.load_lanes(folder), policy_files.load_replies(folder)
-    signer = mail.signer(settings)
+    _check_identities(policy, settings)
+    signers = mail.signers(settings)
     vault = SqliteVault(settings.vault_path, settings.vault_key_path)
-    renderer = Renderer(vault, load_templates(folder, policy), settings, signer)
+    renderer = Renderer(vault, load_templates(folder, policy), settings.identities, signers)
     return Spec(
         deliver.APP,
         client,
@@ -118,6 +119,16 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
         snapshots=RocksTables(_dispatches(settings, client), DispatchStore),
         layouts=dispatch.LAYOUTS,
     )
+
+
+def _check_identities(policy: Policy, settings: Settings) -> None:
+    """Raise `NoRelay` where a campaign is sent in a name that the settings do not know."""
+    for campaign in policy.campaigns:
+        if campaign.identity not in settings.identities:
+            raise mail.NoRelay(
+                f"campaign {campaign.name} is sent by {campaign.identity}, whom the settings lack: add "
+                f"[identity.{campaign.identity}] with its mail_from"
+            )
 
 
 def _dispatches(settings: Settings, client: Client) -> RocksPlace:

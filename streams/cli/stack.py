@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import typer
@@ -79,7 +80,7 @@ def servers(settings: Settings, console: Console | None = None) -> list[Server[A
         found.append(KafkaServer(settings.state_dir, settings.cache_dir / "jars", on_progress=tell))
     if settings.clickhouse is None:
         found.append(ClickHouseServer(settings.state_dir, on_progress=tell))
-    if not settings.mail_leaves:
+    if not all(each.mail_leaves for each in settings.identities.values()):
         found.append(SandboxServer(settings.state_dir, on_progress=tell))
     return found
 
@@ -112,8 +113,8 @@ def down() -> None:
 
 def demo_settings(settings: Settings) -> Settings:
     """Settings of the demo: its own folder, and always the servers of this machine."""
-    addresses = ("brokers", "clickhouse", "relay", "webhook_url", "vault", "vault_key")
-    here: dict[str, Any] = dict.fromkeys(addresses)
+    addresses = ("brokers", "clickhouse", "webhook_url", "vault", "vault_key")
+    here: dict[str, Any] = dict.fromkeys(addresses) | {"relay": (), "identity": {}}
     return settings.model_copy(update={"state_dir": settings.state_dir / "demo", **here})
 
 
@@ -126,15 +127,12 @@ def status() -> None:
         uptime = "" if state.uptime is None else f"{state.uptime:.0f} s"
         at, pid = str(state.endpoint or ""), str(state.pid or "")
         table.add_row(name, state.health, at, pid, uptime, os.path.relpath(state.data))
-    asked = [
-        (name, address, _answers(ask))
-        for name, address, ask in (
-            ("Kafka", settings.brokers, lambda: cluster.ask(settings)),
-            ("ClickHouse", settings.clickhouse, lambda: warehouse.connect(settings).ask()),
-            ("mail relay", mail.address(settings), lambda: mail.ask(settings)),
-        )
-        if address is not None
+    asking: list[tuple[str, str | None, Callable[[], object]]] = [
+        ("Kafka", settings.brokers, lambda: cluster.ask(settings)),
+        ("ClickHouse", settings.clickhouse, lambda: warehouse.connect(settings).ask()),
+        *(("mail relay", each, partial(mail.ask, settings, each)) for each in mail.addresses(settings)),
     ]
+    asked = [(name, address, _answers(ask)) for name, address, ask in asking if address is not None]
     for name, address, trouble in asked:
         table.add_row(name, "unreachable" if trouble else "ready", address, "", "", "set by address")
     console.print(table)

@@ -46,7 +46,7 @@ def reconcile(client: Client, settings: Settings, on_topic: Callable[[str], obje
 
 def _mail_folder(settings: Settings, notes: list[str]) -> Path | None:
     folder = settings.state_dir / "sandbox" / "mail"
-    if settings.mail_leaves:
+    if any(each.mail_leaves for each in settings.identities.values()):
         notes.append("messages are not compared: a relay is set, and what it is given does not come back")
     elif not folder.is_dir():
         notes.append(

@@ -10,28 +10,17 @@ from pathlib import Path
 import pytest
 
 from infra.embedded import SandboxServer
-from infra.embedded.process import find, read_child
 from schemas import topics
 from schemas.dispatch import State
 from streams import control
 from streams.control import Pause
 from tests.support import mail, oracle
 from tests.support.mail import command, recall
-from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
+CONNECTIONS = 4  # of a lane
 FAST = '[default]\nrate = "60/s"\n'
-
-
-def _kill_sandbox(stack: Stack) -> None:
-    folder = stack.settings.state_dir / "sandbox"
-    child = read_child(folder / "server.json")
-    process = find(child) if child else None
-    assert process is not None
-    process.kill()
-    process.wait()
-    SandboxServer(stack.settings.state_dir).up()
 
 
 def _under_kills(folder: Path, kills: int, messages: int, seed: int) -> None:
@@ -46,7 +35,9 @@ def _under_kills(folder: Path, kills: int, messages: int, seed: int) -> None:
             mail.await_mail(stack, before + 20)
             time.sleep(chance.random() * 0.5)
             if number % 2:
-                _kill_sandbox(stack)
+                sandbox = SandboxServer(stack.settings.state_dir)
+                mail.kill_sandbox(sandbox)
+                sandbox.up()
             else:
                 worker.kill()
                 worker.wait()
@@ -79,6 +70,38 @@ def test_kills_of_deliver_and_of_the_sandbox_send_nothing_twice(tmp_path: Path) 
 @pytest.mark.timeout(900)
 def test_ten_kills_of_deliver_and_of_the_sandbox_send_nothing_twice(tmp_path: Path) -> None:
     _under_kills(tmp_path, kills=10, messages=4000, seed=2)
+
+
+def test_where_one_of_two_relays_dies_the_other_takes_over_and_shares_again_later(tmp_path: Path) -> None:
+    other = SandboxServer(tmp_path / "other")
+    try:
+        second = other.up()
+        with mail.running(tmp_path / "stack", 600, lanes=FAST) as stack:
+            first = SandboxServer(stack.settings.state_dir).status().endpoint
+            stack.environment |= {"OPPORTUNE_RELAY": f"{first},{second}", "OPPORTUNE_RELAY_TLS": "none"}
+            commands = [command("one", i) for i in range(600)]
+            mail.produce(stack, topics.COMMANDS.name, commands[:400])
+            stack.start_worker("deliver")
+            mail.await_mail(stack, 50)
+            assert mail.mails_in(other.folder), "both take their share"
+            mail.kill_sandbox(other)
+            mail.await_ended(stack, {each["dispatch_id"] for each in commands[:400]})
+            taken = mail.mails_in(other.folder).total()
+            assert other.up() == second
+            mail.produce(stack, topics.COMMANDS.name, commands[400:])
+            dispatches = {each["dispatch_id"] for each in commands}
+            mail.await_ended(stack, dispatches)
+            arrived = mail.mails(stack) + mail.mails_in(other.folder)
+            assert set(arrived.values()) == {1}, "nothing arrives twice"
+            assert mail.mails_in(other.folder).total() > taken, "it is used again"
+            ended = {each["dispatch_id"]: each["kind"] for each in mail.outcomes(stack)}
+            assert {*ended.values()} <= {"delivered", "unknown"}
+            delivered = {dispatch for dispatch, kind in ended.items() if kind == "delivered"}
+            assert delivered <= arrived.keys()
+            assert len(ended) == 600
+            assert list(ended.values()).count("unknown") <= CONNECTIONS
+    finally:
+        other.down()
 
 
 def test_a_recall_stops_what_waits_and_what_is_claimed_and_nothing_goes_later(tmp_path: Path) -> None:
@@ -153,8 +176,8 @@ def test_a_worker_that_is_told_to_stop_leaves_nothing_unknown(tmp_path: Path) ->
 @pytest.mark.alone
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("restart", [False, True])
-def test_a_lane_keeps_to_its_rate_and_uses_it(tmp_path: Path, restart: bool) -> None:
+@pytest.mark.parametrize("then", ["nothing", "it is killed", "two join it"])
+def test_a_lane_keeps_to_its_rate_and_uses_it(tmp_path: Path, then: str) -> None:
     """Counted at the sandbox: in any 10 s at most 1.02 x rate x 10 + burst; 98 % of it over 60 s."""
     lanes = '[default]\nrate = "100/s"\n[lane.slow]\nrate = "20/s"\n'
     with mail.running(tmp_path, 100, lanes=lanes) as stack:
@@ -163,14 +186,17 @@ def test_a_lane_keeps_to_its_rate_and_uses_it(tmp_path: Path, restart: bool) -> 
         mail.produce(stack, topics.COMMANDS.name, commands)
         worker = stack.start_worker("deliver")
         mail.await_mail(stack, 200)
-        if restart:
+        if then == "it is killed":
             worker.kill()
             worker.wait()
+            stack.start_worker("deliver")
+        elif then == "two join it":
+            stack.start_worker("deliver")
             stack.start_worker("deliver")
         time.sleep(65)
         found = mail.received(stack)
     for lane, rate in (("fast", 100), ("slow", 20)):
         times = sorted(each["at"] for each in found if each["lane"] == lane)
         assert mail.most_within(times, 10_000) <= 1.02 * rate * 10 + 0.01 * rate * 10
-        if not restart:
+        if then == "nothing":
             assert sum(at < times[0] + 60_000 for at in times) >= 0.98 * rate * 60

@@ -41,7 +41,9 @@ def test_what_the_sandbox_was_sent_verifies(
     templates = {"win_back": compile_template("win_back", FILES)}
 
     one = replace(claim("a", urgent=urgent), dispatch_id=dispatch(1))
-    [ready] = Renderer(vault, templates, settings, mail.signer(settings))([one], 1_700_000_000_000)
+    [ready] = Renderer(vault, templates, settings.identities, mail.signers(settings))(
+        [one], 1_700_000_000_000
+    )
     vault.close()
     assert isinstance(ready, Prepared)
     server = SandboxServer(tmp_path)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.policy import Contact, Policy, Segment
 from schemas.profile import ROW
+from schemas.routes import Routes
 from streams.engine.cut import Cut, Handled
 from streams.engine.store import NEVER, SlabStore
 from tests.reference.rules import Reference
@@ -121,6 +122,7 @@ OTHER_POLICIES = [
     _contact(cap=[{"most": 1, "window": "20 h", "purposes": ["transactional", "mail"]}], quiet=QUIET),
     _contact(cap=[], hold_out=0.0, quiet=QUIET),
     _with(campaigns=()),
+    _with(routes=Routes({"shop": 1, "news": 7}, {"gmail": 5})),
     _with(segments=(), campaigns=POLICY.campaigns[4:]),
 ]
 

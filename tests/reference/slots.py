@@ -1,5 +1,6 @@
 """Slots of docs/decisions.md: settled (section 2), withdrawn and closed by delivery (section 3)."""
 
+import zlib
 from collections.abc import Callable
 
 from schemas import ids
@@ -22,6 +23,21 @@ def zone_of(work: Work, recipient: Recipient) -> str:
 def dispatch_of(work: Work, slot: Slot) -> str:
     """Dispatch id of the slot's decision."""
     return ids.dispatch_id(slot.decision, work.campaign(slot.campaign).channel)
+
+
+def lane_of(work: Work, slot: Slot) -> str:
+    """The lane of a released slot: `identity/provider#part`, without the default identity and part 0."""
+    names = {number: f"{name}/" for name, number in work.policy.routes.identities.items()}
+    return names.get(slot.identity, "") + slot.provider + (f"#{slot.part}" if slot.part else "")
+
+
+def _parts(work: Work, identity: str, provider: str) -> int:
+    """How many parts the lane has: its own, else the provider's, else the default's."""
+    routes = work.policy.routes
+    for name in (f"{identity}/{provider}", provider):
+        if name in routes.parts:
+            return routes.parts[name]
+    return routes.default_parts
 
 
 def settle(work: Work, recipient_id: str, recipient: Recipient) -> None:
@@ -120,8 +136,10 @@ def _release(work: Work, recipient_id: str, recipient: Recipient, index: int, sl
     if any(work.campaign(slot.campaign).purpose in cap.purposes for cap in work.policy.contact.cap):
         recipient.remember_sent(work.cut.now, slot.campaign, _goes(work, recipient, slot.campaign))
     slot.released = True
-    slot.lane = recipient.provider or NO_PROVIDER
     campaign = work.campaign(slot.campaign)
+    slot.provider = recipient.provider or NO_PROVIDER
+    slot.identity = 0 if campaign.identity == "default" else work.policy.routes.identities[campaign.identity]
+    slot.part = zlib.crc32(recipient_id.encode()) % _parts(work, campaign.identity, slot.provider)
     work.result.commands.append(
         {
             "dispatch_id": dispatch_of(work, slot),
@@ -131,7 +149,7 @@ def _release(work: Work, recipient_id: str, recipient: Recipient, index: int, sl
             "template": campaign.template,
             "purpose": campaign.purpose,
             "channel": campaign.channel,
-            "lane": slot.lane,
+            "lane": lane_of(work, slot),
             "due_at": slot.due_at,
             "released_at": work.cut.now,
             "expires_at": slot.expires_at,
@@ -193,7 +211,7 @@ def withdraw(
             {
                 "dispatch_id": dispatch_of(work, slot),
                 "recipient_id": recipient_id,
-                "lane": slot.lane,
+                "lane": lane_of(work, slot),
                 "reason": str(Reason.WITHDRAWN),
                 "recalled_at": work.cut.now,
                 "expires_at": slot.expires_at,
@@ -212,6 +230,6 @@ def _audit_release(work: Work, recipient_id: str, slot: Slot, *, outcome: str, r
         outcome=outcome,
         reason=str(reason),
         due_at=slot.due_at,
-        lane=slot.lane if slot.released else None,
+        lane=lane_of(work, slot) if slot.released else None,
         history=work.cut.history,
     )

@@ -34,7 +34,9 @@ class Slot:
     due_at: int
     expires_at: int
     decision: uuid.UUID
-    lane: str = ""
+    provider: str = ""  # of its lane, as the next two, once released
+    identity: int = 0
+    part: int = 0
 
     @property
     def pending(self) -> bool:
@@ -65,7 +67,7 @@ class Recipient:
     cooldown: dict[int, int] = field(default_factory=dict)  # campaign -> minute
     sent: list[tuple[int, int]] = field(default_factory=list)  # (second, campaign), newest last, at most 12
     slots: list[Slot | None] = field(default_factory=lambda: [None] * PENDING_SLOTS)
-    recent: list[int] = field(default_factory=list)  # hashes, newest last, at most 12
+    recent: list[int] = field(default_factory=list)  # hashes, newest last, at most 10
 
     def copy(self) -> Recipient:
         """An independent copy; `copy.deepcopy` gives the same in ten times the time."""
@@ -90,7 +92,7 @@ class Recipient:
         self.sent = [*self.sent, (-(-now // 1000), campaign)]
 
     def remember_event(self, event_hash: int) -> None:
-        """Section 1: the last 12 hashes of accepted events."""
+        """Section 1: the last 10 hashes of accepted events."""
         self.recent = [*self.recent, event_hash][-RECENT_SLOTS:]
 
 
@@ -135,7 +137,9 @@ def pack(recipient: Recipient) -> bytes:
                 slot.due_at,
                 slot.expires_at,
                 slot.decision.bytes,
-                slot.lane.encode(),
+                slot.provider.encode(),
+                slot.identity,
+                slot.part,
             )
     for index, event_hash in enumerate(recipient.recent, start=RECENT_SLOTS - len(recipient.recent)):
         row["recent"][index] = event_hash
@@ -192,5 +196,7 @@ def _slot(entry: np.void) -> Slot | None:
         due_at=int(entry["due_at"]),
         expires_at=int(entry["expires_at"]),
         decision=uuid.UUID(bytes=entry["decision"].tobytes()),
-        lane=bytes(entry["lane"]).decode(),
+        provider=bytes(entry["provider"]).decode(),
+        identity=int(entry["identity"]),
+        part=int(entry["part"]),
     )

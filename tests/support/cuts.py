@@ -15,6 +15,7 @@ import infra
 from schemas import codec, ids, policy_files, topics
 from schemas.policy import Applied, Campaign, Contact, Policy, Segment
 from schemas.profile import DAY_MS, HOUR_MS, MINUTE_MS, ROW, SECOND_MS
+from schemas.routes import Routes
 from streams.agents.decide import Decider
 from streams.engine.batch import Batch
 from streams.engine.control import Control
@@ -67,10 +68,17 @@ POLICY = Policy(
     campaigns=(
         _campaign(0, {"enter": "viewers"}, "30 h", priority=3, arms={"control": 0.5}),
         _campaign(1, {"leave": "viewers"}, "90 h", when_capped="drop"),
-        _campaign(2, {"event": "purchase"}, "48 h", "busy", value=2.5),
+        _campaign(2, {"event": "purchase"}, "48 h", "busy", value=2.5, identity="news"),
         _campaign(3, {"enter": "idle"}, "20 h"),
         _campaign(4, {"event": "purchase"}, "2 h", purpose="transactional", timing="at_once"),
-        _campaign(5, {"event": "view"}, "12 h", timing="at_once", arms={"hold_out": 0.71, "control": 0.1}),
+        _campaign(
+            5,
+            {"event": "view"},
+            "12 h",
+            timing="at_once",
+            arms={"hold_out": 0.71, "control": 0.1},
+            identity="news",
+        ),
         _campaign(63, {"event": "click"}, "60 h"),
     ),
     contact=Contact.model_validate(
@@ -100,6 +108,7 @@ POLICY = Policy(
     send_time=PACKAGED.send_time.model_copy(
         update={"thin_history": 2.0, "kappa_week": 4.0, "kappa_day": 2.0}
     ),
+    routes=Routes({"news": 7}, {"gmail": 1, "news/gmail": 3}, default_parts=2),
 )
 # What the story's segments may become: two campaigns ask by `viewers`, one by `idle`, one is for the `busy`.
 SEGMENTS = (

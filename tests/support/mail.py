@@ -17,6 +17,7 @@ import numpy as np
 
 import infra
 from infra.embedded import SandboxServer
+from infra.embedded.process import find, read_child
 from schemas import codec, topics
 from schemas.dispatch import DISPATCH, State
 from sinks.vault import Contact
@@ -98,8 +99,21 @@ def received(stack: Stack) -> list[dict[str, Any]]:
 
 def mails(stack: Stack) -> Counter[str]:
     """How many `.eml` there are of each dispatch."""
-    folder = stack.settings.state_dir / "sandbox" / "mail"
-    return Counter(path.name.split(".")[0] for path in folder.rglob("*.eml"))
+    return mails_in(SandboxServer(stack.settings.state_dir).folder)
+
+
+def mails_in(folder: Path) -> Counter[str]:
+    """How many `.eml` a sandbox has of each dispatch."""
+    return Counter(path.name.split(".")[0] for path in (folder / "mail").rglob("*.eml"))
+
+
+def kill_sandbox(sandbox: SandboxServer) -> None:
+    """End a sandbox as kill -9 does."""
+    child = read_child(sandbox.folder / "server.json")
+    process = find(child) if child else None
+    assert process is not None
+    process.kill()
+    process.wait()
 
 
 def states(stack: Stack) -> dict[str, State]:

@@ -53,7 +53,7 @@ def sender(
     **more: Any,
 ) -> Sender:
     lanes = Lanes(default=Lane(rate=Rate.parse(rate), **{"reserve": 0, **more}))
-    return Sender(lanes, replies, Ranks({}), prepare, lambda lane: transport)
+    return Sender(lanes, replies, Ranks({}), prepare, lambda name, lane: transport)
 
 
 async def results(of: Sender, count: int) -> dict[str, Result]:

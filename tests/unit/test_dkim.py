@@ -188,14 +188,16 @@ def test_a_signer_shows_no_key_in_its_repr() -> None:
 @pytest.mark.parametrize("signer", SIGNERS)
 def test_a_key_in_a_file_signs_for_the_domain_of_mail_from(tmp_path: Path, signer: Signer) -> None:
     write_key(tmp_path / "dkim.pem", signer.key)
-    loaded = mail.signer(Settings(dkim_key=tmp_path / "dkim.pem", mail_from="Shop <news@Mail.Shop.example>"))
+    loaded = mail.signers(
+        Settings(dkim_key=tmp_path / "dkim.pem", mail_from="Shop <news@Mail.Shop.example>")
+    )["default"]
 
     assert loaded is not None
     assert verifies(loaded.sign(HEAD, AT), record(signer.key), "mail.shop.example")
 
 
 def test_without_a_key_nobody_signs_here() -> None:
-    assert mail.signer(Settings()) is None
+    assert mail.signers(Settings())["default"] is None
 
 
 @pytest.mark.parametrize(
@@ -224,7 +226,7 @@ def test_a_key_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None
 
 def test_a_missing_key_is_an_error_that_a_user_can_act_on(tmp_path: Path) -> None:
     with pytest.raises(EXPECTED, match="no key at .*dkim.pem; put it there, or name the file where it is"):
-        mail.signer(Settings(dkim_key=tmp_path / "dkim.pem"))
+        mail.signers(Settings(dkim_key=tmp_path / "dkim.pem"))["default"]
 
 
 @pytest.mark.parametrize("domain", ["mail.shop.example", "shop.example", "SHOP.example", None])
@@ -285,6 +287,6 @@ def test_what_the_guide_says_to_publish_verifies_what_is_signed(tmp_path: Path, 
         ["/bin/bash", "-ec", commands], cwd=tmp_path, capture_output=True, text=True, check=True
     )
 
-    signer = mail.signer(Settings(dkim_key=tmp_path / "dkim.pem"))
+    signer = mail.signers(Settings(dkim_key=tmp_path / "dkim.pem"))["default"]
     assert signer is not None
     assert verifies(signer.sign(HEAD + b"\r\nhello\r\n", AT), ran.stdout.strip())

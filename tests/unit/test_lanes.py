@@ -1,11 +1,16 @@
 """Pacing of a lane: how many messages a bucket lets go, and when a deferred one is tried again."""
 
+from collections import Counter
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from models.lanes import Bucket, retry_at
-from schemas.lanes import LaneName
+from schemas.lanes import Lanes
+from schemas.routes import LaneName
 from schemas.units import Rate
 
 MINUTE = 60_000
@@ -105,3 +110,67 @@ def test_a_lane_is_named_after_identity_provider_and_part(text: str, name: LaneN
 def test_the_default_identity_is_left_out_when_it_is_written() -> None:
     assert str(LaneName.of("default/gmail")) == "gmail"
     assert LaneName.of("what#is/this").provider == "what#is/this"
+
+
+LANES = Lanes.model_validate(
+    {
+        "default": {"rate": "6/hr", "parts": 2},
+        "lane": {
+            "gmail": {"rate": "100/s", "burst": 8, "connections": 10, "parts": 4, "slowest": 0.1},
+            "news/gmail": {"rate": "20/s", "warm_up": {"first_day": 1001}, "parts": 2},
+        },
+        "identities": {"news": 7},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        ("gmail", 25.0),
+        ("gmail#3", 25.0),
+        ("gmail#4", 2.5),  # of a time when there were more parts
+        ("news/gmail#1", 10.0),
+        ("shop/gmail#1", 25.0),
+        ("news/yahoo#1", 3 / 3600),
+    ],
+)
+def test_a_part_of_a_lane_has_its_share_of_the_rate(name: str, rate: float) -> None:
+    assert LANES.of(name).rate == pytest.approx(rate)
+
+
+def test_parts_share_all_that_a_lane_may_do_and_have_a_connection_each() -> None:
+    gmail, news, other = LANES.of("gmail#1"), LANES.of("news/gmail"), LANES.of("yahoo")
+    assert (gmail.burst, gmail.connections) == (2, 2)
+    assert news.warm_up is not None
+    assert (news.warm_up.first_day, news.connections) == (500, 2)
+    assert (other.burst, other.connections) == (None, 2)
+
+
+def test_messages_go_by_the_lane_of_identity_provider_and_recipient() -> None:
+    routes = LANES.routes
+    taken = [routes.lane("default", "gmail", f"r{i}") for i in range(4000)]
+    assert routes.lane("default", "gmail", "r1") == taken[1]  # for as long as there are as many parts
+    counts = Counter(str(lane) for lane in taken)
+    assert sorted(counts) == ["gmail", "gmail#1", "gmail#2", "gmail#3"]
+    assert min(counts.values()) > 900
+    assert {str(routes.lane("news", "yahoo", f"r{i}")) for i in range(50)} == {"news/yahoo", "news/yahoo#1"}
+    assert (routes.number("default"), routes.number("news")) == (0, 7)
+    assert (routes.identity(0), routes.identity(7), routes.identity(8)) == ("default", "news", "default")
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"identities": {"news": 7, "shop": 7}}, "two have one number"),
+        ({"identities": {"news": 7, "default": 1}}, "leave it out"),
+        ({"identities": {}}, "no identity is called news: add it to identities"),
+        ({"identities": {"news": 0}}, "greater than or equal to 1"),
+        ({"identities": {"News": 1}}, "pattern"),
+        ({"lane": {"gmail#3": {"rate": "1/s"}}}, "write gmail, and parts = 4"),
+        ({"lane": {"default/gmail": {"rate": "1/s"}}}, "write gmail"),
+    ],
+)
+def test_lanes_that_cannot_be_are_refused(changed: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        Lanes.model_validate(LANES.model_dump() | changed)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from schemas.lanes import Lane
 from schemas.settings import Settings
 from schemas.units import Rate
+from sinks.transports.relays import Relays
 from sinks.transports.ses import SesTransport
 from sinks.transports.smtp import SmtpTransport
 from sinks.transports.webhook import WebhookTransport
@@ -28,6 +29,11 @@ HOOK = "https://hooks.example.org/secret-path"
 
 def settings(**given: Any) -> Settings:
     return Settings(**given)
+
+
+def ask(way: dict[str, Any]) -> None:
+    [address] = mail.addresses(settings(**way))
+    mail.ask(settings(**way), address)
 
 
 @pytest.mark.parametrize(
@@ -61,18 +67,18 @@ def test_what_is_set_chooses_the_transport_and_is_said_loudly(
     given: dict[str, Any], kind: type, shown: str
 ) -> None:
     with structlog.testing.capture_logs() as logged:
-        made = mail.transports(settings(**given))
+        made = mail.transports(settings(**given))("gmail", LANE)
 
-    assert isinstance(made(LANE), kind)
+    assert isinstance(made, kind)
     assert [(each["event"], each["relay"]) for each in logged] == [("real_relay", shown)]
-    assert mail.address(settings(**given)) == shown
+    assert mail.addresses(settings(**given)) == [shown]
     assert settings(**given).mail_leaves
 
 
 def test_without_any_the_sandbox_takes_it(tmp_path: Path) -> None:
     here = settings(state_dir=tmp_path)
     assert not here.mail_leaves
-    assert mail.address(here) is None
+    assert mail.addresses(here) == []
     with pytest.raises(NoSandbox, match="opportune up"):
         mail.transports(here)
 
@@ -108,7 +114,7 @@ def test_what_cannot_be_is_refused_with_the_setting_to_mend_and_without_secrets(
         mail.transports(settings(**given))
     told = str(refused.value)
     assert not [secret for secret in ("hidden", "secret-path", SECRET) if secret in told]
-    mail.address(settings(**given))
+    mail.addresses(settings(**given))
 
 
 def test_messages_go_one_way() -> None:
@@ -131,7 +137,65 @@ def test_what_is_set_is_asked_whether_it_takes_connections() -> None:
             hook,
         ]
         for way in ways:
-            mail.ask(settings(**way))
+            ask(way)
     for way in ways:
         with pytest.raises(NoRelay, match=r"127\.0\.0\.1.*: Connection refused"):
-            mail.ask(settings(**way))
+            ask(way)
+
+
+NEWS = {
+    "mail_from": "Shop News <news@news.shop.example>",
+    "relay": "mx1.example.org:587, mx2.example.org:587",
+}
+
+
+def test_an_identity_inherits_what_it_does_not_set_but_no_way_out_beside_its_own() -> None:
+    made = settings(
+        relay="mx.example.org:25",
+        relay_user="opportune",
+        relay_password="hidden",  # noqa: S106 - a test's
+        unsubscribe_mailto="stop@shop.example",
+        identity={"news": NEWS, "shop": {"mail_from": "Shop <hello@shop.example>"}},
+    )
+    news, shop = made.identities["news"], made.identities["shop"]
+    assert news.relay == ("mx1.example.org:587", "mx2.example.org:587")
+    assert (news.relay_user, news.relay_password) == (None, None)
+    assert news.unsubscribe_mailto == "stop@shop.example"
+    assert (shop.relay, shop.relay_user) == (("mx.example.org:25",), "opportune")
+    assert made.identities["default"] is made
+    assert "hidden" not in repr(made)
+
+
+def test_an_identity_s_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPPORTUNE_IDENTITY__NEWS__RELAY", "mx1.example.org:587,mx2.example.org:587")
+    monkeypatch.setenv("OPPORTUNE_IDENTITY__NEWS__RELAY_PASSWORD", "hidden")
+    news = settings(identity={"news": {"mail_from": NEWS["mail_from"]}}).identities["news"]
+    assert (news.mail_from, len(news.relay)) == (NEWS["mail_from"], 2)
+    assert news.relay_password is not None
+    assert news.relay_password.get_secret_value() == "hidden"
+
+
+@pytest.mark.parametrize(
+    ("identity", "why"),
+    [
+        ({"News": NEWS}, "pattern"),
+        ({"news": {"mail_from": "nobody"}}, "names no mailbox"),
+        ({"news": {"partitions": 3}}, "not permitted"),
+        ({"news": NEWS | {"webhook_url": HOOK}}, "remove one"),
+    ],
+)
+def test_an_identity_that_cannot_be_is_refused(identity: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        settings(identity=identity)
+
+
+def test_a_lane_goes_by_the_way_of_its_identity() -> None:
+    made = mail.transports(settings(relay=API, relay_password="key", identity={"news": NEWS}))  # noqa: S106
+    assert isinstance(made("gmail#2", LANE), SesTransport)
+    assert isinstance(made("news/gmail", LANE), Relays)
+    assert isinstance(made("gone/gmail", LANE), SesTransport)  # nothing is ever rendered for it
+    assert mail.addresses(settings(relay=API, identity={"news": NEWS})) == [
+        API,
+        "mx1.example.org:587",
+        "mx2.example.org:587",
+    ]

@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from models.deliver import Claim, Result, Stop
 from schemas.settings import Settings
 from sinks.transports import Message, Outcome
+from sinks.transports.dkim import Signer
 from sinks.vault import Contact
 from sinks.vault.sqlite import SqliteVault
 from streams.engine.control import Clock, Control
@@ -194,10 +196,49 @@ def test_one_contact_that_does_not_open_holds_up_nobody_else(tmp_path: Path) -> 
     vault = SqliteVault.create(settings.vault_path, settings.vault_key_path)
     vault.put_many(Contact(f"r-{name}", f"{name}@mail.example") for name in "abc")
     vault._db.execute("UPDATE contact SET sealed = zeroblob(60) WHERE recipient_id = 'r-b'")
-    renderer = Renderer(vault, load_templates(policy_folder(settings), load_policy(settings)), settings, None)
+    renderer = Renderer(
+        vault,
+        load_templates(policy_folder(settings), load_policy(settings)),
+        settings.identities,
+        {"default": None},
+    )
     ready = renderer([claim("a"), claim("b"), claim("c"), claim("d")], 1_700_000_000_000)
     kinds = [each.kind if isinstance(each, Result) else "message" for each in ready]
     assert kinds == ["message", "deferred", "message", "deferred"]
     details = [each.detail for each in ready if isinstance(each, Result)]
     assert [("does not open" in str(details[0])), details[1]] == [True, "no address in the vault"]
+    vault.close()
+
+
+def test_a_message_is_written_and_signed_in_the_name_of_its_lane_s_identity(tmp_path: Path) -> None:
+    settings = Settings(
+        state_dir=tmp_path,
+        identity={"news": {"mail_from": "News <news@shop.example>", "mail_domain": "n.example"}},
+    )
+    vault = SqliteVault.create(settings.vault_path, settings.vault_key_path)
+    vault.put_many([Contact("r-a", "a@mail.example"), Contact("r-b", "b@mail.example")])
+    signed: list[bytes] = []
+
+    class Signs:
+        def sign(self, content: bytes, at: int) -> bytes:
+            signed.append(content)
+            return content
+
+    renderer = Renderer(
+        vault,
+        load_templates(policy_folder(settings), load_policy(settings)),
+        settings.identities,
+        {"default": None, "news": cast(Signer, Signs())},
+    )
+    ours, theirs, gone = renderer(
+        [claim("a"), claim("b", "news/gmail#1"), claim("a", "gone/gmail")], 1_700_000_000_000
+    )
+    assert isinstance(ours, Prepared)
+    assert b"From: Opportune <hello@opportune.example>" in ours.message.content
+    assert isinstance(theirs, Prepared)
+    assert b"From: News <news@shop.example>" in theirs.message.content
+    assert b"@n.example>" in theirs.message.content
+    assert signed == [theirs.message.content]
+    assert isinstance(gone, Result)
+    assert (gone.kind, gone.detail) == ("deferred", "no identity gone in the settings")
     vault.close()
