@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 
-# Gets old rows and new ones, in which fields of the same name, shape and parts are copied and others are zero;
-# fills the rest.
+# Gets old rows and new ones, in which fields of the same name, shape and parts are copied and others are
+# zero; fills the rest.
 Step = Callable[[np.ndarray, np.ndarray], None]
 _VERSION: Final = "version"
 
