@@ -265,7 +265,7 @@ _ATOM: Final = r"[\w!#$%&'*+/=^`{|}~-]+"
 _PLAIN_ADDRESS: Final = re.compile(rf"{_ATOM}(\.{_ATOM})*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", re.ASCII)
 
 
-def _header(policy: EmailPolicy, name: str, value: str) -> bytes:
+def _header(policy: EmailPolicy[Any], name: str, value: str) -> bytes:
     """A header as it goes over the wire; what would need to be quoted or encoded is, and long ones folded."""
     if _UNFIT_FOR_A_HEADER.search(value):
         raise TemplateError(name, 0, "a control character in this header")
@@ -284,7 +284,7 @@ def _header(policy: EmailPolicy, name: str, value: str) -> bytes:
 
 
 @lru_cache(64)
-def _sender(policy: EmailPolicy, value: str) -> bytes:
+def _sender(policy: EmailPolicy[Any], value: str) -> bytes:
     _check_address("From", value)
     return policy.fold_binary("From", policy.header_factory("From", value))
 
