@@ -39,7 +39,7 @@ lint: .venv/.dev ## Check style, types, who imports whom, and schemas
 	$(BIN)/lint-imports
 	$(BIN)/opportune schemas check
 
-bench: .venv/.dev ## Measure the speed, beside others: make bench SUITE=state|decide|latency|recall|recovery|stages|questions|sendtime
+bench: .venv/.dev ## Measure the speed, beside others: make bench SUITE=state|decide|deliver|latency|recall|recovery|stages|questions|sendtime
 	$(BIN)/python -m benchmarks $(SUITE)
 
 up: .venv/.runtime ## Start Kafka, ClickHouse and the mail sandbox on this machine

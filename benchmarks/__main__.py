@@ -8,7 +8,7 @@ import sys
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 # Each is a module of this package with a function `run`, and takes less than 30 minutes.
-SUITES = ("decide", "latency", "questions", "recall", "recovery", "sendtime", "stages", "state")
+SUITES = ("decide", "deliver", "latency", "questions", "recall", "recovery", "sendtime", "stages", "state")
 
 if __name__ == "__main__":
     names = sys.argv[1:]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from math import exp
 from time import time_ns
 from typing import Any, Final
 
@@ -33,8 +34,9 @@ from streams.engine.store import Store
 
 _log = structlog.get_logger()
 _BEGIN_WITHIN_S: Final = 1.0
-_AHEAD_S: Final = 0.5  # so much of a lane's rate is claimed ahead: a slow commit does not leave it idle
-_MOST_AHEAD: Final = 100  # and no more than is rendered well within the second
+# So much of a lane's rate is claimed ahead, that a slow commit does not leave it idle; and no more than it
+# began in as long just now, and finds free connections.
+_AHEAD_S: Final = 0.5
 _PREPARED_AT_ONCE: Final = 20
 _LOOK_UP_S: Final = 0.1  # so soon a lane that waits notices a pause, a recall or another clock
 _FIRST_REST_S: Final = 0.5
@@ -86,6 +88,8 @@ class _LaneState:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     preparing: int = 0
     under_way: int = 0
+    begun: float = 0.0  # messages by `begun_at`, of `uptime`, of which old ones count less
+    begun_at: float = 0.0
     rests_until: float = 0.0
     failures: int = 0
 
@@ -100,9 +104,18 @@ class _LaneState:
         return len(self.urgent) + len(self.others) + self.preparing
 
     @property
-    def full(self) -> bool:
-        """Whether no more may be under way at once."""
-        return self.under_way >= (1 if self.pace.probing else self.connections)
+    def free(self) -> int:
+        """How many more may be under way at once."""
+        return (1 if self.pace.probing else self.connections) - self.under_way
+
+    def lately(self, clock: float) -> float:
+        """How many began within `_AHEAD_S`, about, each counting less the longer ago it was."""
+        return self.begun * exp((self.begun_at - clock) / _AHEAD_S)
+
+    def begins(self, clock: float) -> None:
+        """A message begins."""
+        self.begun, self.begun_at = self.lately(clock) + 1, clock
+        self.under_way += 1
 
 
 @dataclass
@@ -231,11 +244,11 @@ class Sender:
         now, pace = self._now(), self._control.clock.pace
         if known.draining or now is None or not pace or uptime() < self._rests_until:
             return 0
-        lane = self._lane(known, name, now)
-        if uptime() < lane.rests_until or lane.full:
+        lane, clock = self._lane(known, name, now), uptime()
+        if clock < lane.rests_until or (lane.pace.probing and not lane.free):
             return 0
         ahead = lane.pace.most_until(now, now + _AHEAD_S * 1000 * pace, urgent)
-        return min(ahead, _MOST_AHEAD) - lane.taken_up
+        return min(ahead, lane.free + int(lane.lately(clock))) - lane.taken_up
 
     def _now(self) -> int | None:
         """The time on the deployment's clock; None where only a plan tells it."""
@@ -291,14 +304,15 @@ class Sender:
             early = (opens - now) / (self._control.clock.pace or 1) / 1000
             if early > 0:
                 await asyncio.sleep(min(early, _LOOK_UP_S))
-            elif lane.full:
+            elif lane.free <= 0:
                 lane.woken.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(lane.woken.wait(), _LOOK_UP_S)
+                    async with asyncio.timeout(_LOOK_UP_S):
+                        await lane.woken.wait()
             else:
                 lane.queue.popleft()
                 lane.pace.begins(now, claimed.claim.urgent)
-                lane.under_way += 1
+                lane.begins(uptime())
                 self._start(known, self._send(known, lane, claimed))
 
     def _wanted(self, known: _Partition, lane: _LaneState, claimed: _Claimed) -> bool:

@@ -159,7 +159,7 @@ class Handler:
     ) -> list[str]:
         """Say what is spoken here."""
         session.host_name = hostname
-        return [*responses[:-1], "250-DSN", responses[-1]]
+        return [*responses[:-1], "250-DSN", "250-PIPELINING", responses[-1]]
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, server: Conversation, session: Session, envelope: Envelope, address: str, options: Sequence[str]

@@ -6,9 +6,12 @@ import re
 from email.parser import BytesHeaderParser
 from email.policy import compat32
 from email.utils import parseaddr
+from functools import lru_cache
 from typing import Final
 
 _QUOTED_LOCAL_PART: Final = re.compile(r'^"(?:[^"\\]|\\.)*"(?=@)')
+_HEADERS_END: Final = re.compile(rb"(?m)^\r?\n")
+_FROM: Final = re.compile(rb"(?im)^From:.*(?:\n[ \t].*)*")
 _OUTSIDE_QUOTES: Final = re.compile(r'[\s<>"]')
 
 
@@ -24,6 +27,13 @@ def is_mailbox(address: str) -> bool:
 
 def sender_of(content: bytes) -> str | None:
     """Return the address in a message's From header, or None if there is none."""
-    headers = BytesHeaderParser(policy=compat32).parsebytes(content)
-    address = parseaddr(str(headers["From"] or ""))[1]
+    end = _HEADERS_END.search(content)
+    found = _FROM.search(content[: end.start()] if end else content)
+    return found and _sender(found[0])
+
+
+@lru_cache(64)
+def _sender(header: bytes) -> str | None:
+    value = BytesHeaderParser(policy=compat32).parsebytes(header)["From"]
+    address = parseaddr(str(value))[1]
     return address if is_mailbox(address) else None

@@ -1,7 +1,8 @@
 """One SMTP connection: opened, used for one message after another, closed.
 
-aiosmtplib is named only here. Its connection and its commands are used and not its `sendmail`: that does not
-tell how far a message had got when the connection was lost, and so whether the server may have it.
+aiosmtplib is named only here, and opens the connection. It does not send over it: it does not tell how far a
+message had got when the connection was lost, and so whether the server may have it, and writes one command at
+a time.
 """
 
 from __future__ import annotations
@@ -9,22 +10,24 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 import aiosmtplib
-from aiosmtplib.protocol import SMTPProtocol, normalize_message_line_endings
+from aiosmtplib.protocol import normalize_message_line_endings
 
 from sinks.transports import NO_SENDER, NOT_AN_ADDRESS, Message, Outcome
 from sinks.transports.addresses import is_mailbox, sender_of
 from sinks.transports.replies import Stage, outcome_of, without_addresses
+from sinks.transports.wire import Lost, Wire
 
 Tls = Literal["none", "starttls", "tls"]
 
 _LOOK_EVERY_S: Final = 0.01
 _QUIT_S: Final = 1.0
+_GO_ON: Final = 354
 _LINE_STARTS_WITH_DOT: Final = re.compile(rb"(?m)^\.")
 
 
@@ -60,24 +63,11 @@ class ClosedBefore(Exception):
     """The server had closed the connection before the message began. Use a fresh one."""
 
 
-class Lost(Exception):
-    """The connection was lost, or the reply is not there in time or is no reply of SMTP; it says which."""
-
-
 class _Unwanted(Exception):
     """The caller does not want the message any more, and the server does not have the end of it."""
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        raise Lost("no reply in time") from error
-    except OSError as error:
-        raise Lost("the server closed the connection") from error
-    except aiosmtplib.SMTPException as error:
-        raise Lost("the reply is none of SMTP") from error
+_Command = tuple[Stage, bytes, tuple[int, ...]]  # what is said, and the replies that let it go on
 
 
 def _why(error: Exception) -> str:
@@ -87,9 +77,10 @@ def _why(error: Exception) -> str:
 class Session:
     """An open connection for one message at a time; `used` counts those that were begun."""
 
-    def __init__(self, client: aiosmtplib.SMTP, relay: Relay) -> None:
-        """Take an open client; `Session.open` makes one."""
-        self._client = client
+    def __init__(self, wire: Wire, extensions: Collection[str], relay: Relay) -> None:
+        """Take an open connection and what its server offers; `Session.open` makes one."""
+        self._wire = wire
+        self._extensions = extensions
         self._relay = relay
         self.used = 0
 
@@ -129,18 +120,21 @@ class Session:
         except asyncio.CancelledError:
             client.close()
             raise
-        return cls(client, relay)
+        if client.transport is None:
+            raise NotConnected("the server closed the connection")
+        return cls(Wire(cast(asyncio.Transport, client.transport)), {*client.esmtp_extensions}, relay)
 
     @property
     def alive(self) -> bool:
         """Whether the connection is open as far as anyone knows."""
-        return self._client.is_connected
+        return self._wire.alive
 
     async def hand_over(self, message: Message, still_wanted: Callable[[], bool]) -> Outcome:
         """Send one message. Afterwards the session is ready for the next one, or not `alive`.
 
-        `still_wanted` is asked as `Transport.send` says. A message that is not wanted any more costs the
-        connection if its content was begun: there is no other way out of it.
+        `still_wanted` is asked as `Transport.send` says; all before the content is one step where the server
+        takes commands together (RFC 2920). A message that is not wanted any more costs the connection if the
+        server waits for its content: there is no other way out of it.
 
         Raises
         ------
@@ -150,24 +144,28 @@ class Session:
         if not still_wanted():
             return Outcome("vetoed")
         self.used += 1
+        envelope = self._envelope(message)
+        if isinstance(envelope, Outcome):
+            return envelope
         stage: Stage = "MAIL"
         done = False
         try:
-            envelope = self._envelope(message)
-            if isinstance(envelope, Outcome):
-                done = True
-                return envelope
-            for stage, command, expected in envelope:
-                if stage != "MAIL" and not still_wanted():
-                    done = await self._reset()
+            together = "pipelining" in self._extensions
+            for step in [envelope] if together else [[command] for command in envelope]:
+                if step[0] is not envelope[0] and not still_wanted():
+                    done = await self._forgotten()
                     return Outcome("vetoed")
-                code, text = await self._command(command)
-                if code not in expected:
-                    done = await self._reset()
-                    return outcome_of(stage, code, text, message.recipient)
-            protocol = await self._body(message.content, still_wanted)
+                codes: list[int] = []
+                self._wire.write(b"".join(command for _, command, _ in step), len(step))
+                for stage, _, expected in step:
+                    code, text = await self._wire.reply(self._relay.timeout_s)
+                    codes.append(code)
+                    if code not in expected:
+                        done = await self._given_up(codes, len(step) - len(codes))
+                        return outcome_of(stage, code, text, message.recipient)
+            await self._body(message.content, still_wanted)
             stage = "content"
-            code, text = await self._verdict(protocol)
+            code, text = await self._wire.reply(self._relay.verdict_timeout_s)
             done = code != 421
             return outcome_of(stage, code, text, message.recipient)
         except _Unwanted:
@@ -180,29 +178,24 @@ class Session:
             return Outcome("deferred", detail=f"{lost} at {stage}")
         finally:
             if not done:
-                self._drop()
+                self._wire.abort()
 
     async def close(self) -> None:
         """Say goodbye and close."""
         if self.alive:
-            with suppress(aiosmtplib.SMTPException, OSError):
-                await self._client.quit(timeout=_QUIT_S)
-        self._client.close()
+            with suppress(Lost):
+                self._wire.write(b"QUIT\r\n", 1)
+                await self._wire.reply(_QUIT_S)
+        self._wire.close()
 
-    def _drop(self) -> None:
-        """Close at once: what a plain close would still write is not wanted any more."""
-        if self._client.transport is not None:
-            cast(asyncio.WriteTransport, self._client.transport).abort()
-        self._client.close()
-
-    def _envelope(self, message: Message) -> list[tuple[Stage, bytes, tuple[int, ...]]] | Outcome:
-        """Return the commands before the content and the replies that let it go on, or why there are none."""
+    def _envelope(self, message: Message) -> list[_Command] | Outcome:
+        """Return the commands before the content, or why there are none."""
         sender, recipient = sender_of(message.content), message.recipient
         if sender is None:
             return NO_SENDER
         if not is_mailbox(recipient):
             return NOT_AN_ADDRESS
-        extensions = self._client.esmtp_extensions
+        extensions = self._extensions
         options = b""
         if not (sender.isascii() and recipient.isascii()):
             if "smtputf8" not in extensions:
@@ -213,59 +206,61 @@ class Session:
         if "dsn" in extensions:
             options += b" ENVID=" + _xtext(message.dispatch_id)
         return [
-            ("MAIL", f"MAIL FROM:<{sender}>".encode() + options, (250,)),
-            ("RCPT", f"RCPT TO:<{recipient}>".encode(), (250, 251)),
-            ("DATA", b"DATA", (354,)),
+            ("MAIL", b"MAIL FROM:<%b>%b\r\n" % (sender.encode(), options), (250,)),
+            ("RCPT", b"RCPT TO:<%b>\r\n" % recipient.encode(), (250, 251)),
+            ("DATA", b"DATA\r\n", (_GO_ON,)),
         ]
 
-    async def _command(self, command: bytes) -> tuple[int, str]:
-        with _translated():
-            reply = await self._client.execute_command(command)
-        return reply.code, reply.message
+    async def _given_up(self, codes: list[int], owed: int) -> bool:
+        """Have the server forget a message that it refused; return whether it did.
 
-    async def _reset(self) -> bool:
-        """Have the server forget a message that it refused; return whether it did."""
+        `codes` are the replies so far, `owed` how many commands of the same step have none yet. A server that
+        waits for content all the same gets the end of it alone (RFC 2920, 3.1), if it refused the recipient:
+        else an empty message might reach them.
+        """
         try:
-            code, _ = await self._command(b"RSET")
+            for _ in range(owed):
+                codes.append((await self._wire.reply(self._relay.timeout_s))[0])
+            if owed and codes[-1] == _GO_ON:
+                if codes[-2] < 400:
+                    return False
+                self._wire.write(b".\r\n", 1)
+                await self._wire.reply(self._relay.timeout_s)
+        except Lost:
+            return False
+        return await self._forgotten()
+
+    async def _forgotten(self) -> bool:
+        """Have the server forget the message that it knows of; return whether it did."""
+        try:
+            self._wire.write(b"RSET\r\n", 1)
+            code, _ = await self._wire.reply(self._relay.timeout_s)
         except Lost:
             return False
         return code == 250
 
-    async def _body(self, content: bytes, still_wanted: Callable[[], bool]) -> SMTPProtocol:
+    async def _body(self, content: bytes, still_wanted: Callable[[], bool]) -> None:
         """Send the content, and the line that ends it once all before has left this process.
 
         So what is lost or not wanted any more here has certainly not been taken.
         """
         if not still_wanted():
             raise _Unwanted
-        lines = _LINE_STARTS_WITH_DOT.sub(b"..", normalize_message_line_endings(content))
-        protocol = self._client.protocol
-        if protocol is None or self._client.transport is None:
-            raise Lost("the server closed the connection")
-        transport = cast(asyncio.WriteTransport, self._client.transport)
+        self._wire.write(_LINE_STARTS_WITH_DOT.sub(b"..", normalize_message_line_endings(content)))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._relay.timeout_s
-        with _translated():
-            protocol.write(lines)
         await asyncio.sleep(0)  # uvloop writes in its next round
-        left = transport.get_write_buffer_size()
-        while left and not transport.is_closing():
+        left = self._wire.unsent
+        while left and self.alive:
             if loop.time() > deadline:
                 raise Lost("the server takes no more of the content")
             await asyncio.sleep(_LOOK_EVERY_S)
-            before, left = left, transport.get_write_buffer_size()
+            before, left = left, self._wire.unsent
             if left < before:
                 deadline = loop.time() + self._relay.timeout_s
         if not still_wanted():
             raise _Unwanted
-        with _translated():
-            protocol.write(b".\r\n")  # raises, and writes nothing, where the connection was lost meanwhile
-        return protocol
-
-    async def _verdict(self, protocol: SMTPProtocol) -> tuple[int, str]:
-        with _translated():
-            reply = await protocol.read_response(timeout=self._relay.verdict_timeout_s)
-        return reply.code, reply.message
+        self._wire.write(b".\r\n", 1)  # raises, and writes nothing, where the connection was lost meanwhile
 
 
 def _xtext(text: str) -> bytes:

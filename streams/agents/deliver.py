@@ -32,6 +32,7 @@ from streams.engine.store import UNKNOWN, Store
 
 APP: Final = "opportune-deliver"
 _RECALLS, _COMMANDS = (topic.name for topic in topics.DISPATCH_SOURCES)
+MOST_AT_ONCE: Final = 1000  # commands or expiries in a cut: while they are handled, nothing is sent
 _LIMITS: Final = {"recipient_id": 128, "campaign": 63, "template": 63, "lane": 32}
 
 
@@ -90,7 +91,8 @@ class Deliverer:
 
         touched = {result.dispatch_id.encode(): None for result in results}
         touched |= {r["dispatch_id"].encode(): None for _, r in (*recalls.records, *commands.records)}
-        touched |= dict.fromkeys(sorted(table.keys_at(table.due(cut.now))))
+        due = table.due(cut.now, MOST_AT_ONCE)
+        touched |= dict.fromkeys(sorted(table.keys_at(due)))
         work = self._gather(cut, table, [*touched])
         before = deliver.standing(work.rows)
         work.settle(results)
@@ -127,6 +129,7 @@ class Deliverer:
             | {"lanes": self._standings(table, feedback, [*keys, *forgotten], rows)},
             changes={name: after[name] - before[name] for name in after},
             effects=[*work.stops, *sorted(claimed, key=lambda claim: order[claim.dispatch_id])],
+            more=len(due) == MOST_AT_ONCE,
         )
 
     def policy(self, control: Control) -> str:

@@ -1,7 +1,9 @@
 """DELIVER's table: dispatches, and lane by lane which of them may go next."""
 
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import numpy as np
 from sortedcontainers import SortedList
@@ -9,9 +11,12 @@ from sortedcontainers import SortedList
 from models.deliver import due_at as due_at_of
 from models.order import Entry, Turns
 from schemas.dispatch import DISPATCH, State
-from streams.engine.store import SlabStore, Store
+from streams.engine.store import UNKNOWN, SlabStore, Store
 
 Held = Callable[[str, str], bool]  # campaign, lane: whether they are paused
+# What waits is indexed by bytes in the order in which it goes: half a million take 50 MB, as tuples 160.
+_READY: Final = struct.Struct(">q")  # when it expires; the key follows
+_LATER: Final = struct.Struct(">qqI")  # when it may go, when it expires, number of its queue; the key follows
 
 
 def is_live(rows: np.ndarray) -> np.ndarray:
@@ -34,11 +39,12 @@ class DispatchStore:
         self._rows = SlabStore(DISPATCH) if rows is None else rows
         self.turns: defaultdict[str, Turns] = defaultdict(Turns)
         self.backlog: Counter[str] = Counter()  # how many wait, by lane
-        self._ready: dict[tuple[str, str], SortedList] = {}  # by lane and campaign: (expires_at, key)
-        self._later = SortedList()  # (not_before, key, lane, campaign, expires_at)
-        self._indexed: dict[bytes, tuple[str, SortedList, tuple[object, ...]]] = {}
+        self._numbers: dict[tuple[str, str], int] = {}  # of queues, by lane and campaign
+        self._queues: list[SortedList] = []
+        self._later = SortedList()
+        self._promoted = 0  # what may go by then stands in its queue, all else in `_later`
         for _, keys, live in self._rows.live():
-            self._index_all(keys, live)
+            self._index(keys, live)
 
     def __len__(self) -> int:
         """Return the number of keys."""
@@ -58,22 +64,22 @@ class DispatchStore:
 
     def put_many(self, keys: Sequence[bytes], rows: np.ndarray, due_at: np.ndarray) -> None:
         """See `Store.put_many`; when one that has ended is due is in its row, whatever `due_at` says."""
+        self._forget(keys)
         self._rows.put_many(keys, rows, np.where(is_live(rows), due_at, due_at_of(rows)))
-        self._index_all(keys, rows)
+        self._index(keys, rows)
 
     def delete_many(self, keys: Sequence[bytes]) -> None:
         """See `Store.delete_many`."""
+        self._forget([*dict.fromkeys(keys)])
         self._rows.delete_many(keys)
-        for key in keys:
-            self._forget(key)
 
     def set_due(self, slots: np.ndarray, due_at: np.ndarray) -> None:
         """See `Store.set_due`."""
         self._rows.set_due(slots, due_at)
 
-    def due(self, now: int) -> np.ndarray:
+    def due(self, now: int, most: int | None = None) -> np.ndarray:
         """See `Store.due`."""
-        return self._rows.due(now)
+        return self._rows.due(now, most)
 
     def next_due(self) -> int:
         """See `Store.next_due`."""
@@ -92,53 +98,66 @@ class DispatchStore:
         self._rows.committed(number)
 
     def lanes(self, now: int) -> list[str]:
-        """Lanes on which something may go at `now`, sorted."""
+        """Lanes on which something may go at `now`, or waits to be ended, sorted."""
         self._promote(now)
-        return sorted({lane for (lane, _), waiting in self._ready.items() if waiting})
+        return sorted({lane for (lane, _), number in self._numbers.items() if self._queues[number]})
 
     def ready(self, lane: str, now: int, held: Held) -> dict[str, Iterator[Entry]]:
-        """Messages of a lane that may go at `now`, by campaign if it has any, the earliest deadline first."""
+        """Messages of a lane that may go at `now`, by campaign if it has any, the earliest deadline first.
+
+        What has expired is none of them.
+        """
         self._promote(now)
         return {
-            campaign: iter(waiting)
-            for (of, campaign), waiting in self._ready.items()
-            if of == lane and waiting and not held(campaign, lane)
+            campaign: map(_entry, self._queues[number].irange(_READY.pack(now + 1)))
+            for (of, campaign), number in self._numbers.items()
+            if of == lane and _reaches(self._queues[number], now + 1) and not held(campaign, lane)
         }
 
-    def _index_all(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
-        states = rows["state"].tolist()
-        for i, key in enumerate(keys):
-            self._forget(key)
-            if states[i] == State.CLAIMED:
-                self.claimed.add(key)
-            elif states[i] == State.WAITING:
-                self._index(key, rows[i])
+    def _index(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
+        states = rows["state"]
+        self.claimed.update(keys[i] for i in np.flatnonzero(states == State.CLAIMED).tolist())
+        for i in np.flatnonzero(states == State.WAITING).tolist():
+            among, entry = self._place(keys[i], rows[i])
+            among.add(entry)
+            self.backlog[rows[i]["lane"].decode()] += 1
 
-    def _index(self, key: bytes, row: np.void) -> None:
+    def _forget(self, keys: Sequence[bytes]) -> None:
+        """Take keys out of the index, as long as their rows are still those that were indexed."""
+        self.claimed.difference_update(keys)
+        slots = self._rows.find(keys)
+        known = np.flatnonzero(slots != UNKNOWN)
+        rows = self._rows.gather(slots[known])
+        for i in np.flatnonzero(rows["state"] == State.WAITING).tolist():
+            among, entry = self._place(keys[known[i]], rows[i])
+            among.remove(entry)
+            self.backlog[rows[i]["lane"].decode()] -= 1
+
+    def _place(self, key: bytes, row: np.void) -> tuple[SortedList, bytes]:
+        """Where a message that waits stands in the index, and as what."""
         lane, campaign = row["lane"].decode(), row["campaign"].decode()
-        expires_at, not_before = int(row["expires_at"]), int(row["not_before"])
-        self.backlog[lane] += 1
-        if not_before:
-            self._add(key, lane, self._later, (not_before, key, lane, campaign, expires_at))
-        else:
-            self._add_ready(key, lane, campaign, expires_at)
-
-    def _add_ready(self, key: bytes, lane: str, campaign: str, expires_at: int) -> None:
-        self._add(key, lane, self._ready.setdefault((lane, campaign), SortedList()), (expires_at, key))
-
-    def _add(self, key: bytes, lane: str, to: SortedList, entry: tuple[object, ...]) -> None:
-        to.add(entry)
-        self._indexed[key] = lane, to, entry
+        number = self._numbers.setdefault((lane, campaign), len(self._queues))
+        if number == len(self._queues):
+            self._queues.append(SortedList())
+        expires_at, not_before = max(0, int(row["expires_at"])), int(row["not_before"])
+        if not_before > self._promoted:
+            return self._later, _LATER.pack(not_before, expires_at, number) + key
+        return self._queues[number], _READY.pack(expires_at) + key
 
     def _promote(self, now: int) -> None:
-        while self._later and self._later[0][0] <= now:
-            _, key, lane, campaign, expires_at = self._later.pop(0)
-            self._add_ready(key, lane, campaign, expires_at)
+        self._promoted = max(self._promoted, now)
+        while self._later:
+            not_before, expires_at, number = _LATER.unpack_from(self._later[0])
+            if not_before > self._promoted:
+                return
+            key = self._later.pop(0)[_LATER.size :]
+            self._queues[number].add(_READY.pack(expires_at) + key)
 
-    def _forget(self, key: bytes) -> None:
-        self.claimed.discard(key)
-        found = self._indexed.pop(key, None)
-        if found is not None:
-            lane, among, entry = found
-            among.remove(entry)
-            self.backlog[lane] -= 1
+
+def _entry(waiting: bytes) -> Entry:
+    return _READY.unpack_from(waiting)[0], waiting[_READY.size :]
+
+
+def _reaches(waiting: SortedList, moment: int) -> bool:
+    """Whether any message of a queue expires at a moment or later."""
+    return bool(waiting) and _READY.unpack_from(waiting[-1])[0] >= moment

@@ -100,6 +100,7 @@ class Line:
         self._standing: Counter[str] = Counter()
         self._made_at = 0.0
         self._resumed = True
+        self._more = False
         self._draining = False
         self._staged = Staged()
         self._to_begin: list[Any] = []  # effects of what has committed
@@ -235,11 +236,11 @@ class Line:
         return self._made(control, now, before, records, None, False, wall)
 
     def _cause(self, control: Control, now: int, wall: int) -> bool:
-        """Records, a change of control, something due (at most once a second), or long silence."""
+        """Records, a change of control, work left, something due (at most once a second), or long silence."""
         effects = self.spec.effects
         if self._draining:
             return effects is not None and effects.wanting(self.partition, self.store, now)
-        if any(self.buffers.values()) or control.version != self._control_seen:
+        if self._more or any(self.buffers.values()) or control.version != self._control_seen:
             return True
         quiet_for = wall - self._last_cut_wall
         if (
@@ -345,6 +346,7 @@ class Line:
         handled.apply(self.store)
         reach(self.spec.role, "after_handle")
         self._standing.update(handled.changes)
+        self._more = handled.more
         self.entry = Entry(
             cut.partition,
             cut.number,

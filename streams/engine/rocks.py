@@ -98,7 +98,9 @@ class RocksStore:
         self._folder, self._identity = folder, identity
         self._is_live, self._changelog_end = is_live, changelog_end
         self._written: dict[bytes, _Entry | None] = {}  # by the cut under way; None: deleted
+        self._read: dict[bytes, _Entry | None] = {}  # as on disk: what the cut under way has asked for
         self._key_of: dict[int, bytes] = {}  # of these
+        self._due_from = 0  # no row on disk is due earlier; what was is skipped one by one until compaction
         self._closed = False
         self._db = self._asked(lambda: Rdict(str(folder), _options()))
         self._next_slot = self._first_free()
@@ -119,7 +121,7 @@ class RocksStore:
 
     def find(self, keys: Sequence[bytes]) -> np.ndarray:
         """See `Store.find`."""
-        entries = self._entries(keys)
+        entries = self._looked_up(keys)
         return np.fromiter((UNKNOWN if e is None else e.slot for e in entries), np.int64, len(keys))
 
     def keys_at(self, slots: np.ndarray) -> list[bytes]:
@@ -137,7 +139,7 @@ class RocksStore:
 
     def gather(self, slots: np.ndarray) -> np.ndarray:
         """See `Store.gather`."""
-        return self._rows(self._entries(self.keys_at(slots)))
+        return self._rows(self._looked_up(self.keys_at(slots)))
 
     def put_many(self, keys: Sequence[bytes], rows: np.ndarray, due_at: np.ndarray) -> None:
         """See `Store.put_many`."""
@@ -151,7 +153,7 @@ class RocksStore:
 
     def delete_many(self, keys: Sequence[bytes]) -> None:
         """See `Store.delete_many`."""
-        for key, entry in dict(zip(keys, self._entries(keys), strict=True)).items():
+        for key, entry in dict(zip(keys, self._looked_up(keys), strict=True)).items():
             if entry is not None:
                 self._count -= 1
                 self._key_of.pop(entry.slot, None)
@@ -166,11 +168,11 @@ class RocksStore:
                 self._write(key, _Entry(entry.live, entry.slot, due, entry.row))
         self._flush_while_recovering()
 
-    def due(self, now: int) -> np.ndarray:
+    def due(self, now: int, most: int | None = None) -> np.ndarray:
         """See `Store.due`."""
-        slots = [slot for _, slot in self._due_on_disk(now)]
-        slots += [e.slot for e in self._written.values() if e is not None and e.due_at <= now]
-        return np.array(sorted(slots), np.int64)
+        slots = [e.slot for e in self._written.values() if e is not None and e.due_at <= now]
+        slots += [slot for _, slot in islice(self._due_on_disk(now), most)]
+        return np.array(sorted(slots[:most]), np.int64)
 
     def next_due(self) -> int:
         """See `Store.next_due`."""
@@ -217,10 +219,21 @@ class RocksStore:
         stored = dict(zip(missing, self._stored(missing), strict=True))
         return [self._written[key] if key in self._written else stored[key] for key in keys]
 
+    def _looked_up(self, keys: Sequence[bytes]) -> list[_Entry | None]:
+        """As `_entries`, and remember them: a cut asks for a row's slot, the row, and for both once more."""
+        missing = [key for key in keys if key not in self._written and key not in self._read]
+        for key, entry in zip(missing, self._stored(missing), strict=True):
+            self._read[key] = entry
+            if entry is not None:
+                self._key_of[entry.slot] = key
+        return self._entries(keys)
+
     def _stored(self, keys: Sequence[bytes]) -> list[_Entry | None]:
         """What is on disk of keys."""
-        values = self._get([_ROW + key for key in keys])
-        return [None if value is None else _entry(value) for value in values]
+        missing = [key for key in keys if key not in self._read]
+        values = self._get([_ROW + key for key in missing])
+        found = dict(zip(missing, values, strict=True))
+        return [self._read[key] if key in self._read else _entry(found[key]) for key in keys]
 
     def _rows(self, entries: Sequence[_Entry | None]) -> np.ndarray:
         return np.frombuffer(bytearray(b"".join(e.row for e in entries if e is not None)), self.dtype)
@@ -236,8 +249,10 @@ class RocksStore:
 
     def _due_on_disk(self, until: int) -> Iterator[tuple[int, int]]:
         """Due time and slot of what is due until a time, earliest first."""
-        for place, key in self._scan(_DUE):
+        for number, (place, key) in enumerate(self._scan(_DUE, _PLACE.pack(self._due_from, 0))):
             due_at, slot = _PLACE.unpack_from(place, 1)
+            if not number:
+                self._due_from = due_at
             if due_at > until:
                 return
             if key not in self._written:
@@ -259,22 +274,23 @@ class RocksStore:
                 continue
             for place in _places(entry):
                 batch.put(place, key)
+            self._due_from = min(self._due_from, entry.due_at)
             batch.put(_ROW + key, _ENTRY.pack(entry.live, entry.slot, entry.due_at) + entry.row)
         batch.put(_COUNT, _NUMBER.pack(self._count))
         if mark is not None:
             batch.put(_MARK, json.dumps(asdict(mark)).encode())
         self._asked(lambda: self._db.write(batch))
-        self._written, self._key_of = {}, {}
+        self._written, self._read, self._key_of = {}, {}, {}
 
     # RocksDB
 
     def _get(self, keys: list[bytes]) -> list[bytes | None]:
         return self._asked(lambda: list(self._db.get(list(keys)) or ())) if keys else []
 
-    def _scan(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _scan(self, kind: bytes, since: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Everything of a kind, in order, as it is now."""
         found = self._asked(self._db.iter)
-        self._asked(lambda: found.seek(kind))
+        self._asked(lambda: found.seek(kind + since))
         while found.valid() and found.key()[:1] == kind:
             yield found.key(), found.value()
             self._asked(found.next)
@@ -300,7 +316,9 @@ def _slot(number: int) -> bytes:
     return _SLOT + _NUMBER.pack(number)
 
 
-def _entry(value: bytes) -> _Entry:
+def _entry(value: bytes | None) -> _Entry | None:
+    if value is None:
+        return None
     live, slot, due_at = _ENTRY.unpack_from(value)
     return _Entry(live, slot, due_at, value[_ENTRY.size :])
 

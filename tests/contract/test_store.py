@@ -110,6 +110,7 @@ def test_rows_are_due_from_their_time_on(empty: Store) -> None:
     empty.set_due(empty.find([b"c"]), np.array([3]))
     assert empty.next_due() == 3
     assert empty.keys_at(empty.due(9)) == [b"c"]
+    assert [len(set(empty.due(10, most).tolist())) for most in (0, 4, 9)] == [0, 4, 6]
     empty.delete_many([b"c"])
     assert empty.next_due() == 10
     assert len(empty.due(9)) == 0

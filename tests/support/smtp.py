@@ -65,6 +65,7 @@ class Spoken:
         self.answer = answer
         self.greeting = greeting
         self.connections: list[list[str]] = []
+        self.content: list[bytes] = []  # lines of messages
         self.messages = self.under_way = self.most = 0  # whole ones; those without a reply, now and at most
         self.gate = asyncio.Event()  # before it is set, no whole message gets its reply
         self.gate.set()
@@ -93,8 +94,11 @@ class Spoken:
                 if reply is None:
                     break
                 writer.write(reply)
-                if reply.startswith(b"354"):
-                    await reader.readuntil(b"\r\n.\r\n")
+                if b"354 " in reply:
+                    while (content := await reader.readline()) not in (b".\r\n", b""):
+                        self.content.append(content)
+                    if not content:
+                        break
                     self.messages += 1
                     self.under_way += 1
                     self.most = max(self.most, self.under_way)

@@ -14,7 +14,7 @@ from schemas.dispatch import KEPT_MS, State
 from schemas.lanes import Lane, Lanes
 from schemas.policy import Policy
 from schemas.units import Milliseconds, Rate
-from streams.agents.deliver import Deliverer, Feedback, Paced
+from streams.agents.deliver import MOST_AT_ONCE, Deliverer, Feedback, Paced
 from streams.agents.dispatches import DispatchStore
 from streams.engine.batch import Batch
 from streams.engine.control import Clock, Control
@@ -159,6 +159,25 @@ def test_a_campaign_of_more_priority_goes_first_and_a_transactional_one_before_i
         (TWO, False),
         (ONE, False),
     ]
+
+
+def test_what_expires_at_once_is_ended_in_portions_meanwhile_none_of_it_goes_and_others_do(
+    world: World,
+) -> None:
+    count = 2 * MOST_AT_ONCE + 1
+    ids = [str(uuid.UUID(int=n)) for n in range(1000, 1000 + count)]
+    world.cut(
+        *(command(each, expires_at=T0 + HOUR) for each in ids), command(ONE), command(TWO, lane="yahoo")
+    )
+    cuts = [world.cut(room=1, after=HOUR), world.cut(), world.cut(), world.cut()]
+    assert [(handled.figures["expired"], handled.more) for handled in cuts] == [
+        (MOST_AT_ONCE, True),
+        (MOST_AT_ONCE, True),
+        (1, False),
+        (0, False),
+    ]
+    assert {claim.dispatch_id for claim in cuts[0].effects} == {ONE, TWO}
+    assert world.standing == {"pending": 0, "in_flight": 2}
 
 
 def test_campaigns_of_one_priority_take_turns_over_many_cuts(world: World) -> None:

@@ -111,17 +111,26 @@ def test_a_slow_lane_has_room_only_shortly_before_its_bucket_opens() -> None:
     async def story() -> None:
         room = sender(Scripted(), "6/hr").feedback(0, None).room
         assert room("gmail", False) == 0, "the bucket of a new owner is empty"
-        quick = sender(Scripted(), "20/s").feedback(0, None).room
+        quick = sender(Scripted(), "20/s", connections=20).feedback(0, None).room
         assert quick("gmail", False) == 10, "half a second's"
-        fast = sender(Scripted(), "100000/s").feedback(0, None).room
-        assert fast("gmail", False) == 100, "never more than is rendered in time"
+
+    run(story())
+
+
+def test_a_fast_lane_has_as_much_room_as_it_has_free_connections_and_began_just_now() -> None:
+    async def story() -> None:
+        of = sender(Scripted(), "100000/s", connections=5)
+        assert of.feedback(0, None).room("gmail", False) == 5
+        of.begin(0, [claim(str(i)) for i in range(100)], uptime())
+        await results(of, 100)
+        assert 5 < of.feedback(0, None).room("gmail", False) <= 105
 
     run(story())
 
 
 def test_what_is_being_rendered_takes_room() -> None:
     async def story() -> None:
-        of = sender(Scripted(), "20/s")
+        of = sender(Scripted(), "20/s", connections=20)
         of.begin(0, [claim(str(i)) for i in range(7)], uptime())
         assert of.feedback(0, None).room("gmail", False) == 3
         await results(of, 7)
@@ -136,7 +145,7 @@ def test_slow_rendering_slows_a_lane_and_does_not_stop_it() -> None:
 
     async def story() -> None:
         transport = Scripted()
-        of = sender(transport, "2000/s", slowly)
+        of = sender(transport, "2000/s", slowly, connections=100)
         of.begin(0, [claim(str(i)) for i in range(of.feedback(0, None).room("gmail", False))], uptime())
         found = await results(of, 100)
         assert {result.kind for result in found.values()} == {"delivered"}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from schemas.dispatch import DISPATCH, KEPT_MS, State, empty
 from streams.agents.dispatches import DispatchStore, is_live
@@ -79,3 +84,62 @@ def test_what_ends_is_live_no_more(tmp_path: Path) -> None:
     table.committed(3)
     assert _ready(table) == ["b"]
     assert len(table) == 4
+
+
+KEYS = [f"dispatch-{n}".encode() for n in range(8)]
+ROWS = st.tuples(
+    st.sampled_from([State.WAITING, State.WAITING, State.CLAIMED, State.DELIVERED, State.AWAITED]),
+    st.sampled_from([b"gmail", b"yahoo"]),
+    st.sampled_from([b"win_back", b"hello"]),
+    st.integers(1, 40),  # expires at
+    st.sampled_from([0, 0, 5, 15, 25]),  # not before
+)
+
+
+class Index(RuleBasedStateMachine):
+    """What may go, beside a list of what waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.plain, self.now = DispatchStore(), dict[bytes, tuple[Any, ...]](), 0
+
+    @rule(what=st.dictionaries(st.sampled_from(KEYS), ROWS))
+    def put(self, what: dict[bytes, tuple[Any, ...]]) -> None:
+        rows = empty(len(what))
+        for row, fields in zip(rows, what.values(), strict=True):
+            for name, value in zip(
+                ("state", "lane", "campaign", "expires_at", "not_before"), fields, strict=True
+            ):
+                row[name] = value
+        self.table.put_many([*what], rows, np.full(len(what), NEVER))
+        self.plain |= what
+
+    @rule(keys=st.lists(st.sampled_from(KEYS)))
+    def delete(self, keys: list[bytes]) -> None:
+        self.table.delete_many(keys)
+        for key in keys:
+            self.plain.pop(key, None)
+
+    @rule(by=st.integers(1, 10))
+    def wait(self, by: int) -> None:
+        self.now += by
+
+    @invariant()
+    def what_may_go_is_what_waits_and_is_neither_late_nor_early_in_order_of_deadlines(self) -> None:
+        waiting = {key: row for key, row in self.plain.items() if row[0] == State.WAITING}
+        for lane in (b"gmail", b"yahoo"):
+            expected: dict[str, list[tuple[int, bytes]]] = {}
+            for key, (_, of, campaign, expires_at, not_before) in waiting.items():
+                if of == lane and expires_at > self.now >= not_before:
+                    expected.setdefault(campaign.decode(), []).append((expires_at, key))
+            ready = self.table.ready(lane.decode(), self.now, lambda *_: False)
+            assert {campaign: [*entries] for campaign, entries in ready.items()} == {
+                campaign: sorted(entries) for campaign, entries in expected.items()
+            }
+            assert expected.keys() == set() or lane.decode() in self.table.lanes(self.now)
+        assert +self.table.backlog == Counter(row[1].decode() for row in waiting.values())
+        assert self.table.claimed == {key for key, row in self.plain.items() if row[0] == State.CLAIMED}
+
+
+TestIndex = Index.TestCase
+TestIndex.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
