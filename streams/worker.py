@@ -111,7 +111,7 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
         topics.DELIVER_JOURNAL.name,
         False,
         Deliverer(policy, lanes, replies),
-        settings.cut_records,
+        min(settings.cut_records, deliver.CUT_RECORDS),
         int(settings.target_latency) / 1000,
         DispatchStore,
         Sender(lanes, replies, Ranks.of(policy), renderer, mail.transports(settings)),

@@ -71,9 +71,9 @@ class DispatchStore:
         """See `Store.set_due`."""
         self._rows.set_due(slots, due_at)
 
-    def due(self, now: int) -> np.ndarray:
+    def due(self, now: int, most: int | None = None) -> np.ndarray:
         """See `Store.due`."""
-        return self._rows.due(now)
+        return self._rows.due(now, most)
 
     def next_due(self) -> int:
         """See `Store.next_due`."""
@@ -100,7 +100,7 @@ class DispatchStore:
         """Messages of a lane that may go at `now`, by campaign if it has any, the earliest deadline first."""
         self._promote(now)
         return {
-            campaign: iter(waiting)
+            campaign: waiting.irange((now + 1,))  # what has expired by now is still to be written down
             for (of, campaign), waiting in self._ready.items()
             if of == lane and waiting and not held(campaign, lane)
         }

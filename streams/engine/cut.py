@@ -52,7 +52,7 @@ class Handled:
     `keys`, `rows` and `due_at` belong together; `forgotten` are keys whose rows go; `resting` are slots whose
     rows stay but are due at `resting_due` next. `figures` are the cut's counts, and what else its
     journal's schema names, `changes` by how much each standing count (`Handler.standing`) grew. `effects` are
-    begun once the cut has committed.
+    begun once the cut has committed. `more`: not all that is due was handled, another cut follows at once.
     """
 
     outputs: list[Out] = field(default_factory=list)
@@ -66,6 +66,7 @@ class Handled:
     figures: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, int] = field(default_factory=dict)
     effects: list[Any] = field(default_factory=list)
+    more: bool = False
 
     def apply(self, store: Store) -> None:
         """Make the rows the table's; only once the cut has committed."""

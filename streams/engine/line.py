@@ -101,6 +101,7 @@ class Line:
         self._made_at = 0.0
         self._resumed = True
         self._draining = False
+        self._more = False  # the last cut has left something that is due
         self._staged = Staged()
         self._to_begin: list[Any] = []  # effects of what has committed
 
@@ -239,7 +240,7 @@ class Line:
         effects = self.spec.effects
         if self._draining:
             return effects is not None and effects.wanting(self.partition, self.store, now)
-        if any(self.buffers.values()) or control.version != self._control_seen:
+        if self._more or any(self.buffers.values()) or control.version != self._control_seen:
             return True
         quiet_for = wall - self._last_cut_wall
         if (
@@ -345,6 +346,7 @@ class Line:
         handled.apply(self.store)
         reach(self.spec.role, "after_handle")
         self._standing.update(handled.changes)
+        self._more = handled.more
         self.entry = Entry(
             cut.partition,
             cut.number,

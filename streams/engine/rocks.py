@@ -166,11 +166,11 @@ class RocksStore:
                 self._write(key, _Entry(entry.live, entry.slot, due, entry.row))
         self._flush_while_recovering()
 
-    def due(self, now: int) -> np.ndarray:
+    def due(self, now: int, most: int | None = None) -> np.ndarray:
         """See `Store.due`."""
-        slots = [slot for _, slot in self._due_on_disk(now)]
-        slots += [e.slot for e in self._written.values() if e is not None and e.due_at <= now]
-        return np.array(sorted(slots), np.int64)
+        mine = (e.slot for e in self._written.values() if e is not None and e.due_at <= now)
+        on_disk = (slot for _, slot in self._due_on_disk(now))
+        return np.array(sorted(islice(chain(mine, on_disk), most)), np.int64)
 
     def next_due(self) -> int:
         """See `Store.next_due`."""

@@ -52,8 +52,8 @@ class Store(Protocol):
         """Say when the rows at occupied slots are due, without writing the rows."""
         ...
 
-    def due(self, now: int) -> np.ndarray:
-        """Slots that are due at `now`, int64 (m,)."""
+    def due(self, now: int, most: int | None = None) -> np.ndarray:
+        """Slots that are due at `now`, int64 (m,); no more than `most` of them."""
         ...
 
     def next_due(self) -> int:
@@ -141,9 +141,9 @@ class SlabStore:
         self._due_at[slots] = due_at
         self._next_due = None
 
-    def due(self, now: int) -> np.ndarray:
+    def due(self, now: int, most: int | None = None) -> np.ndarray:
         """See `Store.due`."""
-        return np.flatnonzero(self._due_at[: len(self._key_at)] <= now)
+        return np.flatnonzero(self._due_at[: len(self._key_at)] <= now)[:most]
 
     def next_due(self) -> int:
         """See `Store.next_due`."""
