@@ -22,6 +22,7 @@ from schemas.replies import NO_RULES
 from sinks.transports import Message, Outcome
 from streams.engine.control import Control
 from streams.engine.cut import Cut, Out
+from streams.engine.journal import Entry
 from streams.facts import Facts
 from streams.reading import Part
 from streams.reconciling import dispatches, mail
@@ -32,9 +33,9 @@ from tests.support.virtual_time import VirtualTime
 from tests.support.virtual_worker import SOURCES, Killed, Worker, die, disarm, of_its_worker
 
 COMMANDS, RECALLS = topics.COMMANDS.name, topics.RECALLS.name
-_AUDIT = topics.AUDIT.name
+_AUDIT, _JOURNAL = topics.AUDIT.name, topics.DELIVER_JOURNAL.name
 _WRITTEN = (
-    topics.DELIVER_JOURNAL.name,
+    _JOURNAL,
     topics.DISPATCHES.name,
     topics.DEAD_LETTERS.name,
     *SOURCES,
@@ -42,18 +43,20 @@ _WRITTEN = (
 )
 MINUTE, HOUR = 60_000, 3_600_000
 
+Answer = Callable[[str, int], Outcome]  # to a dispatch's n-th attempt, from 1
+
 
 @dataclass
 class Server:
     """The other end: it outlives every worker, and knows what it was given and when.
 
-    `answer` is asked for each attempt of a dispatch, counted from 1; what it accepts or calls `unknown` it
-    has. It takes `before` seconds until it has a message, and `after` until it says so.
+    What its `answer` accepts or calls `unknown` it has. It takes `before` seconds until it has a message, and
+    `after` until it says so.
     """
 
     time: VirtualTime
     chance: random.Random
-    answer: Callable[[str, int], Outcome] = lambda dispatch_id, attempt: Outcome("accepted", 250)
+    answer: Answer = lambda which, attempt: Outcome("accepted", 250)
     before: tuple[float, float] = (0.01, 0.05)
     after: tuple[float, float] = (0.01, 0.03)
     taken: list[tuple[int, str]] = field(default_factory=list)  # wall clock, UTC ms, and dispatch
@@ -88,11 +91,13 @@ class Cluster:
         self.chance = random.Random(seed)  # noqa: S311 - moments of a test, not secrets
         self.kafka = MemoryKafka(partitions, lambda: time.ms)
         self.server = Server(time, self.chance)
-        self.control = Control()
+        self.controls = [(time.ms, Control())]  # each with the moment since when it has been in force
         self.commands: dict[str, dict[str, Any]] = {}
+        self.recalled: dict[str, int] = {}  # when, by dispatch
         self.workers: list[Worker] = []
         self.watches: list[Callable[[Cut, Sequence[Any]], None]] = []  # told of each cut that is handled
         self.errors: list[BaseException] = []
+        self.deaths = 0
         self.orphans: set[tuple[str, int]] = set()  # claims whose worker died: dispatch, attempts before
 
     # Workers
@@ -104,19 +109,24 @@ class Cluster:
         await worker.take(*partitions)
         return worker
 
+    @property
+    def control(self) -> Control:
+        """State of control now."""
+        return self.controls[-1][1]
+
     def failed(self, error: BaseException | None) -> None:
         """Note an error of a worker, unless it is its death."""
         if error is not None and not isinstance(error, Killed):
             self.errors.append(error)
 
-    async def until(self, done: Callable[[], bool], seconds: float = 3600.0) -> None:
-        """Wait for something that must come."""
+    async def until(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Wait for something, at most so long; whether it came."""
         deadline = self.time.s + seconds
-        while not done():
-            assert self.time.s < deadline, "it did not come in time"
+        while not done() and self.time.s < deadline:
             if self.errors:
                 raise self.errors[0]
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
+        return done()
 
     # What goes in
 
@@ -149,6 +159,7 @@ class Cluster:
         """Write recalls of commands, which may not have come yet."""
         same = ("dispatch_id", "recipient_id", "lane", "expires_at")
         more = {"reason": "withdrawn", "recalled_at": self.time.ms}
+        self.recalled = {each["dispatch_id"]: self.time.ms for each in commands} | self.recalled
         self._produce(RECALLS, [{name: each[name] for name in same} | more for each in commands])
 
     def _produce(self, topic: str, some: Sequence[dict[str, Any]]) -> None:
@@ -156,7 +167,8 @@ class Cluster:
 
     def switch(self, **change: Any) -> None:
         """Change control for everybody, as an operator does."""
-        self.control = replace(self.control, version=self.control.version + 1, **change)
+        control = replace(self.control, version=self.control.version + 1, **change)
+        self.controls.append((self.time.ms, control))
 
     # What comes out
 
@@ -177,18 +189,18 @@ class Cluster:
         rows = [row for partition in range(self.kafka.partitions) for row in self._rows(partition).values()]
         return Counter(row["lane"].decode() for row in rows if row["state"] == State.WAITING)
 
-    def states(self) -> Counter[State]:
-        """How many dispatches stand where."""
-        found: Counter[State] = Counter()
-        for partition in range(self.kafka.partitions):
-            found.update(State(int(row["state"])) for row in self._rows(partition).values())
-        return found
-
     def ended(self) -> bool:
         """Whether every command has been taken up, and none waits or is on its way."""
-        found = self.states()
-        open_ones = found[State.WAITING] + found[State.CLAIMED]
-        return found.total() - found[State.AWAITED] >= len(self.commands) and not open_ones
+        for partition in range(self.kafka.partitions):
+            taken, entries = self.kafka.logs[COMMANDS, partition], self.kafka.logs[_JOURNAL, partition]
+            if not taken.records:
+                continue
+            last = Entry.decode(_JOURNAL, entries.records[-1].value or b"") if entries.records else None
+            if last is None or last.next_offsets()[COMMANDS] < taken.end:
+                return False
+            if last.figures["pending"] or last.figures["in_flight"]:
+                return False
+        return True
 
     def trail(self) -> list[dict[str, Any]]:
         """What the audit trail says, in order."""

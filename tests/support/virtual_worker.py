@@ -122,6 +122,7 @@ class Worker:
             return
         self.dead = True
         self.cluster.workers.remove(self)
+        self.cluster.deaths += 1
         for partition in self.owned:
             self.cluster.orphans |= self.cluster.claimed(partition)
         current = asyncio.current_task()
