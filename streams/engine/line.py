@@ -102,6 +102,7 @@ class Line:
         self._resumed = True
         self._more = False
         self._draining = False
+        self._more = False  # the last cut has left something that is due
         self._staged = Staged()
         self._to_begin: list[Any] = []  # effects of what has committed
 

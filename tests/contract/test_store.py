@@ -115,6 +115,7 @@ def test_rows_are_due_from_their_time_on(empty: Store) -> None:
     assert empty.next_due() == 10
     assert len(empty.due(9)) == 0
     assert len(empty.due(10)) == 5
+    assert len(set(empty.due(10, 3))) == 3, "so many at a time"
 
 
 def test_an_empty_store_is_never_due(empty: Store) -> None:

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from schemas import topics
 from schemas.profile import ROW
 from streams.agents.decide import Decider
 from streams.engine.batch import Batch
 from streams.engine.control import Clock, Control
-from streams.engine.cut import Cut
+from streams.engine.cut import Cut, Handled
 from streams.engine.journal import Entry
 from streams.engine.kafka import Client, Record
 from streams.engine.line import Line, Spec
@@ -23,7 +24,16 @@ def line() -> Line:
     decider = Decider(POLICY, PARTITIONS)
     store = SlabStore(ROW)
     spec = Spec(
-        "test", Client("nowhere:1", {}), ("a", "b"), "rows", "journal", True, decider, 10, 0.05, lambda: store
+        "test",
+        Client("nowhere:1", {}),
+        ("a", "b"),
+        "rows",
+        topics.JOURNAL.name,
+        True,
+        decider,
+        10,
+        0.05,
+        lambda: store,
     )
     entry = Entry(0, 7, NOW, 2, decider.policy(Control()), 0, None, False)
     made = Line(spec, 0, store, entry, {"a": 5, "b": 0})
@@ -38,6 +48,16 @@ def record(offset: int) -> Any:
 
 def control(version: int, **clock: Any) -> Control:
     return Control(version, clock=Clock("scaled", NOW, 0, 0.0, **clock))
+
+
+def test_what_a_cut_left_undone_makes_the_next_one_at_once(line: Line) -> None:
+    line.buffer("a", Batch.of([record(5)]))
+    cut = line.next_cut(control(2), 0)
+    assert cut is not None
+    figures = dict.fromkeys(("decided", "withheld", "released", "dropped", "pending"), 0)
+    line.stage(cut, Handled(figures=figures, more=True))
+    line.in_flight = None  # as once it has committed
+    assert line.next_cut(control(2), 0) is not None
 
 
 def test_without_cause_there_is_no_cut(line: Line) -> None:

@@ -63,6 +63,13 @@ def test_a_table_opened_again_knows_what_waits_what_is_claimed_and_when_all_is_d
     assert len(again.due(NOW + 1000 + KEPT_MS)) == 6
 
 
+def test_what_has_expired_does_not_go_before_it_is_written_down(tmp_path: Path) -> None:
+    _, table = _opened(tmp_path / "p")
+    _put(table, STATES)
+    ready = table.ready("gmail", NOW + 999, lambda *_: False)
+    assert [key for _, key in ready["win_back"]] == [b"a"]
+
+
 def test_what_has_ended_is_forgotten_in_time_after_a_recovery_too(tmp_path: Path) -> None:
     _, table = _opened(tmp_path / "p")
     _put(table, STATES)  # as a recovery does: due times follow, for what is live
