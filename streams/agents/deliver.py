@@ -31,8 +31,6 @@ from streams.engine.kafka import Record
 from streams.engine.store import UNKNOWN, Store
 
 APP: Final = "opportune-deliver"
-# Records of a topic in a cut, and rows that are due: 0.05 ms each, while which nothing begins on any lane.
-CUT_RECORDS: Final = 1000
 _RECALLS, _COMMANDS = (topic.name for topic in topics.DISPATCH_SOURCES)
 MOST_AT_ONCE: Final = 1000  # commands or expiries in a cut: while they are handled, nothing is sent
 _LIMITS: Final = {"recipient_id": 128, "campaign": 63, "template": 63, "lane": 32}

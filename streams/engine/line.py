@@ -100,7 +100,6 @@ class Line:
         self._standing: Counter[str] = Counter()
         self._made_at = 0.0
         self._resumed = True
-        self._more = False
         self._draining = False
         self._more = False  # the last cut has left something that is due
         self._staged = Staged()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from models.order import Ranks
 from schemas import dispatch, topics
 from sinks.transports import Message, Outcome
-from streams.agents.deliver import APP, CUT_RECORDS, Deliverer
+from streams.agents.deliver import APP, MOST_AT_ONCE, Deliverer
 from streams.agents.dispatches import DispatchStore
 from streams.engine import failpoint
 from streams.engine.batch import Batch
@@ -93,7 +93,7 @@ class Worker:
             topics.DELIVER_JOURNAL.name,
             False,
             Deliverer(cluster.policy, lanes, cluster.replies),
-            CUT_RECORDS,
+            MOST_AT_ONCE,
             _TARGET_S,
             DispatchStore,
             self.sender,
