@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 
-# Gets old rows and new ones, in which fields of the same name and shape are copied and others are zero; fills
-# the rest.
+# Gets old rows and new ones, in which fields of the same name, shape and parts are copied and others are
+# zero; fills the rest.
 Step = Callable[[np.ndarray, np.ndarray], None]
 _VERSION: Final = "version"
 
@@ -103,7 +103,8 @@ class Layouts:
             version += 1
             new = np.zeros(len(rows), dtype)
             for name in set(rows.dtype.names or ()) & set(dtype.names or ()) - {_VERSION}:
-                if rows.dtype[name].shape == dtype[name].shape:
+                old, now = rows.dtype[name], dtype[name]
+                if (old.shape, old.base.names) == (now.shape, now.base.names):
                     new[name] = rows[name]
             new[_VERSION] = version
             step(rows, new)

@@ -12,7 +12,7 @@ import numpy as np
 from schemas.layouts import Layouts
 from schemas.layouts import NewerRow as NewerRow
 
-ROW_VERSION: Final = 3
+ROW_VERSION: Final = 4
 MAX_ROW_BYTES: Final = 2048
 
 # Kinds of behaviour, in the order of the row's columns; never reordered, new kinds go to the end.
@@ -68,7 +68,7 @@ class Slot(IntEnum):
     RELEASED = 2
 
 
-PENDING: Final = np.dtype(
+_PENDING_1: Final = np.dtype(
     [
         ("state", "u1"),
         ("campaign", "u1"),
@@ -78,6 +78,9 @@ PENDING: Final = np.dtype(
         ("lane", "S12"),  # empty until released
     ]
 )
+PENDING: Final = np.dtype(
+    [*_PENDING_1.descr, ("model", "<u2")]
+)  # that chose its hour, by `Models.names`; 0 none
 
 _ROW_1: Final = np.dtype(
     [
@@ -106,7 +109,7 @@ _ROW_1: Final = np.dtype(
         ("cooldown", "<u4", (MAX_CAMPAIGNS,)),  # minutes since 1970 until which a campaign rests, rounded up
         ("sent_at", "<i8", (6,)),  # latest releases, UTC ms, newest last
         ("sent_campaign", "u1", (6,)),
-        ("pending", PENDING, (PENDING_SLOTS,)),
+        ("pending", _PENDING_1, (PENDING_SLOTS,)),
         ("recent", "<u8", (RECENT_SLOTS,)),  # hashes of the latest producers' event ids, newest last
     ]
 )
@@ -124,11 +127,12 @@ _ROW_2: Final = _with(
     sent_at=("<u4", (SENT_SLOTS,)),  # latest releases, UTC s, rounded up: a cap ends no earlier; newest last
     sent_campaign=("u1", (SENT_SLOTS,)),
 )
-ROW: Final = _with(
+_ROW_3: Final = _with(
     _ROW_2,
     entered=None,
     segments_version=("<u4",),  # of the definitions that `segments` was worked out with: `Applied.version`
 )
+ROW: Final = _with(_ROW_3, pending=(PENDING.descr, (PENDING_SLOTS,)))
 if ROW.itemsize > MAX_ROW_BYTES:
     raise AssertionError(f"a row is {ROW.itemsize} bytes, more than {MAX_ROW_BYTES}")
 
@@ -148,8 +152,14 @@ def _quarters(old: np.ndarray, new: np.ndarray) -> None:
         new["flags"] |= np.where((counted > COUNTER_MAX).any((1, 2)), np.uint8(SATURATED), np.uint8(0))
 
 
+def _models(old: np.ndarray, new: np.ndarray) -> None:
+    """Which model chose was not kept."""
+    for name in _PENDING_1.names or ():
+        new["pending"][name] = old["pending"][name]
+
+
 # Every layout there was, and how a row of one becomes a row of the next; never changed, only added to.
-LAYOUTS: Final = Layouts("a row", (_ROW_1, _ROW_2, ROW), (_more_sends, _quarters))
+LAYOUTS: Final = Layouts("a row", (_ROW_1, _ROW_2, _ROW_3, ROW), (_more_sends, _quarters, _models))
 
 
 def seconds(at: Any) -> Any:

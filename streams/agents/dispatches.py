@@ -1,7 +1,9 @@
 """DELIVER's table: dispatches, and lane by lane which of them may go next."""
 
+import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from sortedcontainers import SortedList
@@ -9,9 +11,20 @@ from sortedcontainers import SortedList
 from models.deliver import due_at as due_at_of
 from models.order import Entry, Turns
 from schemas.dispatch import DISPATCH, State
+from schemas.scopes import Marks
 from streams.engine.store import SlabStore, Store
 
-Held = Callable[[str, str], bool]  # campaign, lane: whether they are paused
+Held = Callable[[Marks], bool]  # whether messages with these marks are paused
+
+
+def marks_of(row: np.void) -> Marks:
+    """What a dispatch is held by."""
+    return _marks(*(row[name] for name in Marks._fields))
+
+
+@lru_cache(10_000)  # few differ, and those of many messages are kept once
+def _marks(*names: bytes) -> Marks:
+    return Marks(*(name.decode() for name in names))
 
 
 def is_live(rows: np.ndarray) -> np.ndarray:
@@ -23,7 +36,7 @@ def is_live(rows: np.ndarray) -> np.ndarray:
 class DispatchStore:
     """A `Store` of dispatches with an index of those that wait and of those that are claimed.
 
-    Within a lane and campaign they are ordered by deadline; deferred ones join in again when their time has
+    Those with the same marks are ordered by deadline; deferred ones join in again when their time has
     come. `turns` are those that campaigns had on each lane since the table was recovered. The rows are in
     `rows`, another store; in memory if none is given. The index is always in memory.
     """
@@ -34,8 +47,8 @@ class DispatchStore:
         self._rows = SlabStore(DISPATCH) if rows is None else rows
         self.turns: defaultdict[str, Turns] = defaultdict(Turns)
         self.backlog: Counter[str] = Counter()  # how many wait, by lane
-        self._ready: dict[tuple[str, str], SortedList] = {}  # by lane and campaign: (expires_at, key)
-        self._later = SortedList()  # (not_before, key, lane, campaign, expires_at)
+        self._ready: dict[Marks, SortedList] = {}  # (expires_at, key)
+        self._later = SortedList()  # (not_before, key, marks, expires_at)
         self._indexed: dict[bytes, tuple[str, SortedList, tuple[object, ...]]] = {}
         for _, keys, live in self._rows.live():
             self._index_all(keys, live)
@@ -94,16 +107,16 @@ class DispatchStore:
     def lanes(self, now: int) -> list[str]:
         """Lanes on which something may go at `now`, sorted."""
         self._promote(now)
-        return sorted({lane for (lane, _), waiting in self._ready.items() if waiting})
+        return sorted({marks.lane for marks, waiting in self._ready.items() if waiting})
 
     def ready(self, lane: str, now: int, held: Held) -> dict[str, Iterator[Entry]]:
         """Messages of a lane that may go at `now`, by campaign if it has any, the earliest deadline first."""
         self._promote(now)
-        return {
-            campaign: iter(waiting)
-            for (of, campaign), waiting in self._ready.items()
-            if of == lane and waiting and not held(campaign, lane)
-        }
+        found: defaultdict[str, list[SortedList]] = defaultdict(list)
+        for marks, waiting in self._ready.items():
+            if marks.lane == lane and waiting and not held(marks):
+                found[marks.campaign].append(waiting)
+        return {campaign: heapq.merge(*some) for campaign, some in found.items()}
 
     def _index_all(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
         states = rows["state"].tolist()
@@ -115,16 +128,15 @@ class DispatchStore:
                 self._index(key, rows[i])
 
     def _index(self, key: bytes, row: np.void) -> None:
-        lane, campaign = row["lane"].decode(), row["campaign"].decode()
-        expires_at, not_before = int(row["expires_at"]), int(row["not_before"])
-        self.backlog[lane] += 1
+        marks, expires_at, not_before = marks_of(row), int(row["expires_at"]), int(row["not_before"])
+        self.backlog[marks.lane] += 1
         if not_before:
-            self._add(key, lane, self._later, (not_before, key, lane, campaign, expires_at))
+            self._add(key, marks.lane, self._later, (not_before, key, marks, expires_at))
         else:
-            self._add_ready(key, lane, campaign, expires_at)
+            self._add_ready(key, marks, expires_at)
 
-    def _add_ready(self, key: bytes, lane: str, campaign: str, expires_at: int) -> None:
-        self._add(key, lane, self._ready.setdefault((lane, campaign), SortedList()), (expires_at, key))
+    def _add_ready(self, key: bytes, marks: Marks, expires_at: int) -> None:
+        self._add(key, marks.lane, self._ready.setdefault(marks, SortedList()), (expires_at, key))
 
     def _add(self, key: bytes, lane: str, to: SortedList, entry: tuple[object, ...]) -> None:
         to.add(entry)
@@ -132,8 +144,8 @@ class DispatchStore:
 
     def _promote(self, now: int) -> None:
         while self._later and self._later[0][0] <= now:
-            _, key, lane, campaign, expires_at = self._later.pop(0)
-            self._add_ready(key, lane, campaign, expires_at)
+            _, key, marks, expires_at = self._later.pop(0)
+            self._add_ready(key, marks, expires_at)
 
     def _forget(self, key: bytes) -> None:
         self.claimed.discard(key)

@@ -123,14 +123,14 @@ def test_a_pause_stops_all_mail_within_two_seconds_and_a_resume_loses_nothing(tm
 
 def test_a_paused_lane_waits_and_the_others_go_on(tmp_path: Path) -> None:
     with mail.running(tmp_path, 40, lanes=FAST) as stack:
-        control.set_paused(stack.client, Pause(True, lane="held"), "test", "a test")
+        control.set_paused(stack.client, Pause(True, ("lane", "held")), "test", "a test")
         commands = [command("held" if i % 2 else "free", i) for i in range(40)]
         mail.produce(stack, topics.COMMANDS.name, commands)
         stack.start_worker("deliver")
         free = {each["dispatch_id"] for each in commands if each["lane"] == "free"}
         mail.await_ended(stack, free)
         assert set(mail.mails(stack)) == free
-        control.set_paused(stack.client, Pause(False, lane="held"), "test", "a test")
+        control.set_paused(stack.client, Pause(False, ("lane", "held")), "test", "a test")
         mail.await_ended(stack, {each["dispatch_id"] for each in commands})
 
 

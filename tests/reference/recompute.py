@@ -86,7 +86,7 @@ def models_at(control: list[dict[str, Any]], version: int, policy: Policy) -> Mo
     """The models below offset `version`; one whose arrays are not those of its card never came into force."""
     roles: dict[str, HourModel] = {}
     log_odds: dict[str, float] = {}
-    share, changed = 0.0, False
+    share, changed, names = 0.0, False, ["built-in"]
     for change in control:
         model = change["change"]
         if change["offset"] < version and "log_odds" in model:
@@ -94,6 +94,8 @@ def models_at(control: list[dict[str, Any]], version: int, policy: Policy) -> Mo
         if change["offset"] >= version or "role" not in model:
             continue
         changed = True
+        if model["version"] not in names:
+            names.append(model["version"])
         for role in ("canary", "shadow"):
             if role in roles and roles[role].version == model["version"]:
                 del roles[role]
@@ -109,7 +111,7 @@ def models_at(control: list[dict[str, Any]], version: int, policy: Policy) -> Mo
         None if model is None else _told(model, log_odds.get(model.version, 0.0))
         for model in (roles.get("champion", built_in), roles.get("canary"), roles.get("shadow"))
     )
-    return Models(champion or built_in, canary, share, shadow) if changed else None
+    return Models(champion or built_in, canary, share, shadow, tuple(names)) if changed else None
 
 
 def _told(model: HourModel, log_odds: float) -> HourModel:

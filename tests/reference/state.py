@@ -35,6 +35,7 @@ class Slot:
     expires_at: int
     decision: uuid.UUID
     lane: str = ""
+    model: int = 0  # that chose the hour, by `Models.names`, from 1 on
 
     @property
     def pending(self) -> bool:
@@ -136,6 +137,7 @@ def pack(recipient: Recipient) -> bytes:
                 slot.expires_at,
                 slot.decision.bytes,
                 slot.lane.encode(),
+                slot.model,
             )
     for index, event_hash in enumerate(recipient.recent, start=RECENT_SLOTS - len(recipient.recent)):
         row["recent"][index] = event_hash
@@ -193,4 +195,5 @@ def _slot(entry: np.void) -> Slot | None:
         expires_at=int(entry["expires_at"]),
         decision=uuid.UUID(bytes=entry["decision"].tobytes()),
         lane=bytes(entry["lane"]).decode(),
+        model=int(entry["model"]),
     )

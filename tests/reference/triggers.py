@@ -99,7 +99,11 @@ def _schedule(work: Work, recipient_id: str, recipient: Recipient, answer: Answe
     due_at, now = answer.choice.chosen.due_at, work.cut.now
     free = recipient.slots.index(None)
     expires_at = now + answer.campaign.expiry
-    recipient.slots[free] = Slot(False, answer.campaign.number, due_at, expires_at, answer.decision)
+    chosen = answer.campaign.timing == "best_hour"
+    model = work.models.names.index(answer.told["model"]) + 1 if chosen else 0
+    recipient.slots[free] = Slot(
+        False, answer.campaign.number, due_at, expires_at, answer.decision, model=model
+    )
     _rest(work, recipient, answer.campaign)
     if due_at <= now and not work.cut.paused:
         come_due(work, recipient_id, recipient, free)

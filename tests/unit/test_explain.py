@@ -362,9 +362,9 @@ def test_what_waits_is_told_with_its_lane_and_what_is_paused(steps: list[dict[st
         return " ".join(capture.get().split())
 
     assert "waits on lane gmail since 2017-02-03 19:12 UTC, or is on its way" in shown(Control())
-    assert "paused: lane gmail" in shown(Control(paused_lanes=frozenset({"gmail"})))
-    assert "paused" not in shown(Control(paused_lanes=frozenset({"yahoo"})))
-    both = Control(paused=True, paused_campaigns=frozenset({"browse_abandonment"}))
+    assert "paused: lane gmail" in shown(Control(held=frozenset({("lane", "gmail")})))
+    assert "paused" not in shown(Control(held=frozenset({("lane", "yahoo")})))
+    both = Control(paused=True, held=frozenset({("campaign", "browse_abandonment")}))
     assert "paused: everything and campaign browse_abandonment" in shown(both)
 
 

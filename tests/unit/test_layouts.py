@@ -76,6 +76,17 @@ def test_each_version_needs_its_step_and_begins_with_itself() -> None:
         Layouts("a row", (np.dtype([("count", "<i8"), ("version", "u1")]),))
 
 
+def test_sends_of_a_row_of_before_models_were_told_are_kept() -> None:
+    old = np.zeros(1, profile.LAYOUTS.of(3))
+    old["version"], old["hour"] = 3, 7
+    old["pending"]["due_at"][0, 2], old["pending"]["lane"][0, 2] = 11, b"gmail"
+
+    [row] = profile.LAYOUTS.read([old.tobytes()])
+
+    assert (row["hour"], row["pending"]["due_at"].tolist()) == (7, [0, 0, 11, 0, 0, 0, 0, 0])
+    assert (row["pending"]["lane"][2], row["pending"]["model"].tolist()) == (b"gmail", [0] * 8)
+
+
 def test_the_programs_own_rows_are_of_the_newest_layout() -> None:
     for module, row in ((profile, profile.ROW), (dispatch, dispatch.DISPATCH)):
         assert module.LAYOUTS.dtype == row

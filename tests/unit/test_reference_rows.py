@@ -50,7 +50,7 @@ def full_recipient() -> Recipient:
         slots=[
             None,
             Slot(False, 63, 11, 12, uuid.UUID(int=0)),
-            Slot(True, 0, 21, 22, uuid.UUID(int=2**128 - 1), "gmail"),
+            Slot(True, 0, 21, 22, uuid.UUID(int=2**128 - 1), "gmail", 2),
             *[None] * 5,
         ],
         recent=[2**64 - 1, 1],
@@ -70,14 +70,14 @@ def test_every_field_of_a_recipient_reaches_the_bytes() -> None:
 
 def test_packed_rings_and_lists_stand_where_the_layout_says() -> None:
     row = np.frombuffer(pack(full_recipient()), ROW)[0]
-    assert row["version"] == 3
+    assert row["version"] == 4
     assert row["hourly"][0, NOON_HOUR % 48] == 3
     assert row["daily"][5, (NOON_HOUR // 24 - 34) % 35] == 255
     assert list(row["sent_at"]) == [0] * 10 + [1, 2]
     assert list(row["sent_campaign"]) == [0] * 10 + [3, 4]
     assert list(row["recent"][-3:]) == [0, 2**64 - 1, 1]
     assert [int(word) for word in row["segments"]] == [1 | 1 << 63, 1 | 1 << 63]
-    assert row["pending"][0].tobytes() == bytes(46)
+    assert row["pending"][0].tobytes() == bytes(48)
     assert row["pending"][2]["decision"].tobytes() == b"\xff" * 16
 
 
