@@ -98,8 +98,7 @@ class Control:
         if "role" in value:
             return self._with_model(version, **value)
         if "full" in value:
-            full = {provider: frozenset(hours) for provider, hours in value["full"].items() if hours}
-            return replace(self, version=version, full=full)
+            return replace(self, version=version, full=self._with_full(value["full"]))
         if "log_odds" in value:
             others = tuple(each for each in self.intercepts if each.model != value["model"])
             return replace(self, version=version, intercepts=(*others, Intercept(since=version, **value)))
@@ -147,6 +146,13 @@ class Control:
         if role == "canary":
             return replace(after, canary=model)
         return replace(after, shadow=model) if role == "shadow" else after
+
+    def _with_full(self, told: Mapping[str, Sequence[int]]) -> dict[str, frozenset[int]]:
+        """The full hours; those that are as before are the same object: readers keep every state."""
+        full = {provider: frozenset(hours) for provider, hours in told.items() if hours}
+        return {
+            name: hours if hours != self.full.get(name) else self.full[name] for name, hours in full.items()
+        }
 
     def holds(self, scopes: Set[Scoped]) -> bool:
         """Whether what is in these scopes must not go now."""

@@ -54,6 +54,7 @@ def recompute(
                     records=cut_order(sources, start, end),
                     segments=segments_at(control, entry["control_version"]),
                     models=models_at(control, entry["control_version"], policy),
+                    full=full_at(control, entry["control_version"]),
                 )
             )
         )
@@ -68,6 +69,14 @@ def paused_at(control: list[dict[str, Any]], version: int) -> bool:
         if change["offset"] < version and "paused" in change["change"]:
             paused = change["change"]["paused"]
     return paused
+
+
+def full_at(control: list[dict[str, Any]], version: int) -> dict[str, frozenset[int]]:
+    """The hours without room that the last change below offset `version` told; none if there is none."""
+    told = [
+        each["change"]["full"] for each in control if each["offset"] < version and "full" in each["change"]
+    ]
+    return {provider: frozenset(hours) for provider, hours in told[-1].items()} if told else {}
 
 
 def segments_at(control: list[dict[str, Any]], version: int) -> tuple[Applied, ...]:
