@@ -14,6 +14,7 @@ import numpy as np
 from models.sendtime.model import HourModel
 from models.sendtime.serving import Models
 from schemas.policy import Applied, Policy, Segment
+from schemas.scopes import SCOPES
 from schemas.topics import SOURCES
 from tests.reference.cuts import RefCut, RefRecord, RefResult, milliseconds
 from tests.reference.rules import Reference
@@ -63,11 +64,13 @@ def recompute(
 
 
 def paused_at(control: list[dict[str, Any]], version: int) -> bool:
-    """State of the last Pause below offset `version`; not paused if there is none."""
+    """State of the last Pause of everything below offset `version`; not paused if there is none."""
     paused = False
     for change in control:
-        if change["offset"] < version and "paused" in change["change"]:
-            paused = change["change"]["paused"]
+        pause = change["change"]
+        of_all = "paused" in pause and all(pause.get(scope) is None for scope in SCOPES)
+        if change["offset"] < version and of_all:
+            paused = pause["paused"]
     return paused
 
 
