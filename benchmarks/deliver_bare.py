@@ -20,6 +20,7 @@ from benchmarks.deliver_line import dispatch_id
 from infra.embedded import SandboxServer
 from infra.embedded.server import Endpoint
 from models.deliver import Claim
+from schemas.routes import DEFAULT_IDENTITY
 from schemas.settings import Settings
 from sinks.transports import Message
 from sinks.vault.sqlite import SqliteVault
@@ -34,7 +35,8 @@ _SENDER: Final = "hello@opportune.example"
 def _rendered(settings: Settings) -> list[Message]:
     policy = worker.load_policy(settings)
     vault = SqliteVault(settings.vault_path, settings.vault_key_path)
-    render = Renderer(vault, load_templates(worker.policy_folder(settings), policy), settings, None)
+    templates = load_templates(worker.policy_folder(settings), policy)
+    render = Renderer(vault, templates, settings.identities, {DEFAULT_IDENTITY: None})
     now = time.time_ns() // 1_000_000
     claims = [
         Claim(dispatch_id(n), f"recipient-{n}", "post_purchase", "post_purchase", "gmail", now, 1)

@@ -16,10 +16,11 @@ from schemas.reasons import Reason
 class Output:
     """Everything that leaves DECIDE at `now` (UTC ms) besides rows; filled in order, by number of the row.
 
-    `names` are the recipients' ids by that number.
+    `names` are the recipients' ids by that number; `models` those that rows tell by their place, from 1 on.
     """
 
     names: Sequence[str]
+    models: Sequence[str]
     history: bool
     now: int
     audit: list[tuple[int, Body]] = field(default_factory=list)
@@ -28,7 +29,7 @@ class Output:
 
     def parts(self, starts: Sequence[int]) -> list["Output"]:
         """What is about each run of rows; `starts` are the runs' first rows, ascending from 0."""
-        parts = [Output(self.names, self.history, self.now) for _ in starts]
+        parts = [Output(self.names, self.models, self.history, self.now) for _ in starts]
         for number, body in self.audit:
             parts[bisect_right(starts, number) - 1].audit.append((number, body))
         for number, command in self.commands:
@@ -92,6 +93,7 @@ class Output:
                 "released_at": self.now,
                 "expires_at": int(slot["expires_at"]),
                 "history": self.history,
+                "model": self.models[slot["model"] - 1] if slot["model"] else None,
             }
             self.commands.append((number, command))
 

@@ -32,6 +32,7 @@ class Campaigns:
     at_once: np.ndarray
     drops: np.ndarray
     heeds_quiet: np.ndarray
+    heeds_room: np.ndarray
     consent: np.ndarray
     consented: np.ndarray
     suppressed: np.ndarray
@@ -55,6 +56,7 @@ class Campaigns:
             column([c.timing == "at_once" for c in all_of]),
             column([c.when_capped == "drop" for c in all_of]),
             column([rule.quiet_hours for rule in rules]),
+            column([c.purpose != "transactional" for c in all_of]),  # those go from the lanes' reserve
             column(consents, np.int64),
             column([[contact.consented(rule, state) for state in Consent] for rule in rules]).reshape(-1, 3),
             column([[contact.suppresses(rule, why) for why in Suppression] for rule in rules]).reshape(-1, 4),

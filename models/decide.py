@@ -70,7 +70,7 @@ def decide(
         The cuts' records that decoded, were in time and rightly keyed.
     """
     policy, now = rules.policy, moment.now
-    out = Output(names, moment.history, now)
+    out = Output(names, rules.models.names, moment.history, now)
     of_records = np.zeros(len(rows), np.bool_)
     of_records[behaviour.row] = True
     of_records[[other.row for other in others]] = True

@@ -149,7 +149,7 @@ def settle(
             if answer.reason is Reason.HOLD_OUT:
                 _rest(rows, row, answer.campaign, weighed.now)  # or one held out would be asked ever again
         if winner is not None:
-            slot = _occupy(rows, row, winner, weighed.now)
+            slot = _occupy(rows, row, winner, weighed)
             _rest(rows, row, winner.campaign, weighed.now)
             if winner.due_at <= weighed.now:
                 at_once.append((row, slot))
@@ -319,17 +319,18 @@ _NOT_SCHEDULED: Final[dict[str, Any]] = {
 _NO_LANE: Final = (b"", 0, 0)
 
 
-def _occupy(rows: np.ndarray, number: int, answer: _Answer, now: int) -> int:
+def _occupy(rows: np.ndarray, number: int, answer: _Answer, weighed: Weighed) -> int:
     """Take the first free slot; returns which."""
     slot = int(np.argmin(rows["pending"]["state"][number] != Slot.FREE))
-    campaign = answer.campaign
+    campaign, canary = answer.campaign, bool(weighed.asked.canary[answer.i])
     send = (
         Slot.PENDING,
         campaign.number,
         answer.due_at,
-        now + int(campaign.expiry),
+        weighed.now + int(campaign.expiry),
         answer.decision.bytes,
         *_NO_LANE,
+        weighed.rules.models.number_of(canary) if campaign.timing == "best_hour" else 0,
     )
     rows["pending"][number, slot] = send
     return slot

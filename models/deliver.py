@@ -19,6 +19,7 @@ from schemas.dispatch import KEPT_MS, State, empty
 from schemas.lanes import Lanes
 from schemas.policy import Policy
 from schemas.routes import LaneName
+from schemas.scopes import Marks
 
 NEVER: Final = np.iinfo(np.int64).max
 
@@ -43,7 +44,7 @@ _FIGURES: Final = (
 class Claim:
     """A message to send: whose, what, on which lane, not after when (UTC ms), the how-manieth attempt.
 
-    An `urgent` one goes before others, and from its lane's reserve.
+    An `urgent` one goes before others, and from its lane's reserve. `model` chose its hour; empty: none did.
     """
 
     dispatch_id: str
@@ -54,6 +55,12 @@ class Claim:
     expires_at: int
     attempt: int
     urgent: bool = False
+    model: str = ""
+
+    @property
+    def marks(self) -> Marks:
+        """What it is held by."""
+        return Marks(self.lane, self.campaign, self.template, self.model)
 
 
 @dataclass(frozen=True)
@@ -179,6 +186,7 @@ class Delivering:
         row["expires_at"] = min(command["expires_at"], longest)
         row["decision"] = uuid.UUID(command["decision_id"]).bytes
         row["recipient"] = command["recipient_id"].encode()
+        row["model"] = (command["model"] or "").encode()
         for name in ("campaign", "template", "lane"):
             row[name] = command[name].encode()
 
@@ -208,6 +216,7 @@ class Delivering:
                     int(row["expires_at"]),
                     int(row["attempts"]) + 1,
                     ranks.urgent(row["campaign"].decode()),
+                    row["model"].decode(),
                 )
             )
         return claims

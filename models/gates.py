@@ -96,10 +96,10 @@ class Seen:
                 if self.caps[i][which] >= cap.most
             ]
             yield _gate("frequency_cap", passed[2], told, " and ".join(over))
-        lane = self.provider[i].decode(errors="replace") or OTHER_PROVIDER
-        if lane in self.full:
-            told = f"{has_room} of those with room on {lane}"
-            yield _gate("lane_capacity", passed[3], told, f"room on {lane}")
+        provider = self.provider[i].decode(errors="replace") or OTHER_PROVIDER
+        if provider in self.full and campaign.purpose != "transactional":
+            told = f"{has_room} of those with room to {provider}"
+            yield _gate("lane_capacity", passed[3], told, f"room to {provider}")
 
 
 def competition(passed: bool, worth: float, best: float, winner: str) -> Gate:

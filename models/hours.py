@@ -20,7 +20,7 @@ _JITTER_MS: Final = 45 * MINUTE_MS
 CANDIDATES: Final = 24
 GATES: Final = (Reason.EXPIRED, Reason.QUIET_HOURS, Reason.FREQUENCY_CAP, Reason.LANE_FULL)
 
-# UTC hours since 1970 in which nothing more fits through a lane, by lane.
+# UTC hours since 1970 in which nothing more fits through the lanes of a mailbox provider, by provider.
 FullHours = Mapping[str, frozenset[int]]
 
 
@@ -66,7 +66,7 @@ def hours_of(
         first_is_now | ((start + 1) * HOUR_MS <= expires[:, None]),
         ~(campaigns.heeds_quiet[which][:, None] & contact.is_quiet(some, local, policy.contact)),
         campaigns.drops[which][:, None] | ~(caps >= most).any(0),
-        ~_is_full(some, start, full),
+        ~(campaigns.heeds_room[which][:, None] & _is_full(some, start, full)),
     )
     allowed = np.ones(due.shape, np.bool_)
     left, emptied = [], []
@@ -79,13 +79,13 @@ def hours_of(
 
 
 def _is_full(some: np.ndarray, start: np.ndarray, full: FullHours) -> np.ndarray:
-    """Whether nothing more fits through each row's lane in each hour, bool (n, 24)."""
+    """Whether nothing more fits on the way to each row's provider in each hour, bool (n, 24)."""
     found = np.zeros(start.shape, np.bool_)
-    for lane, hours in full.items():
-        mine = _lanes(some) == lane.encode()
+    for provider, hours in full.items():
+        mine = _providers(some) == provider.encode()
         found[mine] = np.isin(start[mine], [*hours])
     return found
 
 
-def _lanes(some: np.ndarray) -> np.ndarray:
+def _providers(some: np.ndarray) -> np.ndarray:
     return np.where(some["provider"] == b"", np.bytes_(OTHER_PROVIDER), some["provider"])

@@ -16,7 +16,7 @@ from schemas.policy import Applied, Policy, with_segments
 
 @dataclass(frozen=True)
 class Moment:
-    """When cuts happen, UTC ms, what control says, and which hours the lanes have no room in."""
+    """When cuts happen, UTC ms, and what control says: of pauses, and which hours have no room."""
 
     now: int
     paused: bool

@@ -8,7 +8,7 @@ import numpy as np
 from schemas.layouts import Layouts
 from schemas.profile import DAY_MS
 
-ROW_VERSION: Final = 1
+ROW_VERSION: Final = 2
 # Longer than a command can be repeated: as long as its topic keeps it.
 KEPT_MS: Final = 35 * DAY_MS
 
@@ -26,7 +26,7 @@ class State(IntEnum):
     UNKNOWN = 8
 
 
-DISPATCH: Final = np.dtype(
+_DISPATCH_1: Final = np.dtype(
     [
         ("version", "u1"),
         ("state", "u1"),
@@ -43,8 +43,10 @@ DISPATCH: Final = np.dtype(
     ]
 )
 
+DISPATCH: Final = np.dtype([*_DISPATCH_1.descr, ("model", "S16")])  # that chose its hour; empty: none did
+
 # Every layout there was, and how a row of one becomes a row of the next; never changed, only added to.
-LAYOUTS: Final = Layouts("a dispatch", (DISPATCH,))
+LAYOUTS: Final = Layouts("a dispatch", (_DISPATCH_1, DISPATCH), (lambda old, new: None,))
 
 
 def empty(count: int) -> np.ndarray:

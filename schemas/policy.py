@@ -26,6 +26,7 @@ from schemas.units import Duration, Span
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Purpose = Literal["mail", "transactional"]  # of a message
+BUILT_IN: Final = "built-in"  # version of the send-time model that a policy has in itself
 SUPPRESSIONS: Final = tuple(each.name.lower() for each in Suppression if each != Suppression.NONE)
 _SHARES_SUM: Final = 1.0
 

@@ -33,7 +33,7 @@ _TIMED_SEGMENTS: Final = 8
 MAX_CAMPAIGNS: Final = 64
 PENDING_SLOTS: Final = 8
 SENT_SLOTS: Final = 12
-RECENT_SLOTS: Final = 10
+RECENT_SLOTS: Final = 8
 
 SECOND_MS: Final = 1000
 MINUTE_MS: Final = 60_000
@@ -88,6 +88,7 @@ PENDING: Final = np.dtype(
         ("provider", "S12"),  # of its lane, as the next two; empty until released
         ("identity", "u1"),  # its number: `schemas.routes.Routes`
         ("part", "u1"),
+        ("model", "<u2"),  # that chose its hour, by `Models.names`; 0 none
     ]
 )
 
@@ -161,8 +162,11 @@ def _quarters(old: np.ndarray, new: np.ndarray) -> None:
         new["flags"] |= np.where((counted > COUNTER_MAX).any((1, 2)), np.uint8(SATURATED), np.uint8(0))
 
 
-def _whole_lanes(old: np.ndarray, new: np.ndarray) -> None:
-    """A lane was a provider: the default identity's, in one part. Fewer event ids are remembered."""
+def _lanes_and_models(old: np.ndarray, new: np.ndarray) -> None:
+    """A lane was a provider: the default identity's, in one part. Which model chose was not kept.
+
+    Fewer event ids are remembered.
+    """
     for name in ("state", "campaign", "due_at", "expires_at", "decision"):
         new["pending"][name] = old["pending"][name]
     new["pending"]["provider"] = old["pending"]["lane"]
@@ -170,7 +174,7 @@ def _whole_lanes(old: np.ndarray, new: np.ndarray) -> None:
 
 
 # Every layout there was, and how a row of one becomes a row of the next; never changed, only added to.
-LAYOUTS: Final = Layouts("a row", (_ROW_1, _ROW_2, _ROW_3, ROW), (_more_sends, _quarters, _whole_lanes))
+LAYOUTS: Final = Layouts("a row", (_ROW_1, _ROW_2, _ROW_3, ROW), (_more_sends, _quarters, _lanes_and_models))
 
 
 def seconds(at: Any) -> Any:

@@ -1,14 +1,15 @@
 """Changing control: what `streams.engine.control` reads, written to `control.changes`."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from schemas import codec, topics
 from schemas.policy import Segment
+from schemas.scopes import SCOPES, Scoped
 from streams import reading
-from streams.engine.control import Clock, Control, ControlReader
+from streams.engine.control import Clock, Control, ControlReader, scope_of
 from streams.engine.cut import Out
 from streams.engine.kafka import Client, bytes_of
 
@@ -18,7 +19,7 @@ class Change:
     """One change as it was made: the state that it led to, when (UTC ms), who, why."""
 
     state: Control
-    what: "Pause | Clock | tuple[Segment, ...] | ModelChange | ModelIntercept"
+    what: "What"
     at: int
     who: str
     why: str
@@ -26,11 +27,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Pause:
-    """Stopping or resuming: everything, or one campaign, or one lane."""
+    """Stopping or resuming: everything, or one scope."""
 
     paused: bool
-    campaign: str | None = None
-    lane: str | None = None
+    of: Scoped | None = None
 
 
 Role = Literal["champion", "canary", "shadow", "none"]
@@ -54,6 +54,16 @@ class ModelIntercept:
 
     model: str
     log_odds: float
+
+
+@dataclass(frozen=True)
+class FullHours:
+    """The hours for which decisions find no room, UTC hours since 1970, by mailbox provider."""
+
+    full: Mapping[str, frozenset[int]]
+
+
+What = Pause | Clock | tuple[Segment, ...] | ModelChange | ModelIntercept | FullHours
 
 
 def current(client: Client) -> Control:
@@ -100,9 +110,16 @@ def set_intercept(client: Client, change: ModelIntercept, who: str, why: str) ->
     return _write(client, intercept_record(change, who, why, _wall()))
 
 
+def set_full(client: Client, change: FullHours, who: str, why: str) -> int:
+    """Tell decisions which hours are full; returns the version of control. Raises as `set_paused`."""
+    return _write(client, full_record(change, who, why, _wall()))
+
+
 def pause_record(pause: Pause, who: str, why: str, at: int) -> bytes:
     """Wire format of a pause or its end, made at `at` UTC ms."""
-    return _encoded(("opportune.Pause", vars(pause)), who, why, at)
+    named: dict[str, Any] = {} if pause.of is None else {pause.of[0]: pause.of[1]}
+    fields = {"paused": pause.paused} | dict.fromkeys(SCOPES) | named
+    return _encoded(("opportune.Pause", fields), who, why, at)
 
 
 def clock_record(clock: Clock, who: str, why: str, at: int) -> bytes:
@@ -134,6 +151,12 @@ def intercept_record(change: ModelIntercept, who: str, why: str, at: int) -> byt
     return _encoded(("opportune.ModelIntercept", vars(change)), who, why, at)
 
 
+def full_record(change: FullHours, who: str, why: str, at: int) -> bytes:
+    """Wire format of the full hours, worked out at `at` UTC ms."""
+    full = {provider: sorted(hours) for provider, hours in sorted(change.full.items())}
+    return _encoded(("opportune.FullHours", {"full": full}), who, why, at)
+
+
 def history(client: Client) -> Iterator[Change]:
     """Every change ever made, oldest first. Raises `KafkaUnavailable`."""
     consumer = client.reader()
@@ -152,13 +175,15 @@ def change_of(before: Control, offset: int, value: bytes) -> Change:
     fields = codec.decode(topics.CONTROL.name, value)
     at = codec.millis(fields["changed_at"])
     state, change = before.after(offset, fields), fields["change"]
-    what: Pause | Clock | tuple[Segment, ...] | ModelChange | ModelIntercept
+    what: What
     if "paused" in change:
-        what = Pause(**change)
+        what = Pause(change["paused"], scope_of(change))
     elif "role" in change:
         what = ModelChange(**change)
     elif "log_odds" in change:
         what = ModelIntercept(**change)
+    elif "full" in change:
+        what = FullHours(state.full)
     else:
         what = state.segments[-1].segments if "segments" in change else state.clock
     return Change(state, what, at, fields["changed_by"], fields["why"])

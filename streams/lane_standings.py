@@ -7,6 +7,7 @@ from typing import Any
 from schemas import codec, topics
 from schemas.lanes import Lane, Lanes
 from schemas.profile import DAY_MS, SECOND_MS
+from schemas.scopes import lane_scopes
 from streams.engine.control import Control
 from streams.engine.journal import last_entry
 from streams.engine.kafka import Client
@@ -19,7 +20,7 @@ class LaneStanding:
     `refused` of `told` answers on the day were deferrals of the lane's. `stopped_until` is None where it is
     not stopped, and `probing` says that nothing was taken since it was. `allowed` is what the warm-up lets go
     on the day of what is not transactional, None without one; `begun` of the day's have. `held` is whether
-    an operator has paused it, or everything.
+    an operator has paused it, its provider, or everything.
     """
 
     lane: str
@@ -96,5 +97,5 @@ def _of(told: dict[str, Any], cut_at: int, at: int, setting: Lane, control: Cont
         told["warm_days"] + 1,
         told["begun"] if today else 0,
         allowed,
-        control.paused or told["lane"] in control.paused_lanes,
+        control.holds(lane_scopes(told["lane"])),
     )

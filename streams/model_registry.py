@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from models.hours import CANDIDATES
 from models.sendtime.model import ModelRefused
+from schemas.policy import BUILT_IN
 from schemas.settings import Settings
 from sinks.registry import VersionUnknown, keys
 from sinks.registry.artefact import Artefact
@@ -15,7 +16,6 @@ from sinks.registry.folder import Registry
 from streams import serving
 from streams.control import ModelChange, Role
 from streams.engine.control import Control, Deployed
-from streams.serving import BUILT_IN
 
 State = Literal["candidate", "shadow", "canary", "champion", "retired"]
 

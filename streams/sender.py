@@ -22,6 +22,7 @@ from models.pacing import Heard, Pace, Standing, heard
 from schemas import codec
 from schemas.lanes import Lane, Lanes
 from schemas.replies import Replies
+from schemas.scopes import Marks, Scopes
 from sinks.transports import Message, Outcome, Transport
 from streams import events
 from streams.agents.deliver import Feedback, Paced
@@ -139,10 +140,11 @@ class Sender:
         lanes: Lanes,
         replies: Replies,
         ranks: Ranks,
+        scopes: Scopes,
         prepare: Prepare,
         transport_of: Callable[[str, Lane], Transport],
     ) -> None:
-        self._lanes, self._replies, self._ranks = lanes, replies, ranks
+        self._lanes, self._replies, self._ranks, self._scopes = lanes, replies, ranks, scopes
         self._prepare, self._transport_of = prepare, transport_of
         # Its own: rendering must not keep commits waiting for a thread.
         self._renderers = ThreadPoolExecutor(1, "render")
@@ -167,7 +169,7 @@ class Sender:
         """Whether a lane has room for any of the messages that wait."""
         room = {urgent: self._room(known, lane, urgent) > 0 for urgent in (True, False)}
         return any(room.values()) and any(
-            room[self._ranks.urgent(campaign)] for campaign in store.ready(lane, now, self._control.holds)
+            room[self._ranks.urgent(campaign)] for campaign in store.ready(lane, now, self._held)
         )
 
     def feedback(self, partition: int, resumed: Mapping[str, Any] | None) -> Feedback:
@@ -315,6 +317,10 @@ class Sender:
                 lane.begins(uptime())
                 self._start(known, self._send(known, lane, claimed))
 
+    def _held(self, marks: Marks) -> bool:
+        """Whether operators hold messages with these marks."""
+        return self._control.holds(self._scopes(marks))
+
     def _wanted(self, known: _Partition, lane: _LaneState, claimed: _Claimed) -> bool:
         """Whether a claimed message may still begin: asked when its turn comes."""
         clock = uptime()
@@ -331,7 +337,7 @@ class Sender:
         return (
             now is not None
             and now < claim.expires_at
-            and not self._control.holds(claim.campaign, claim.lane)
+            and not self._held(claim.marks)
             and claim.dispatch_id not in known.recalled
         )
 

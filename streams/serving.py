@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -11,14 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from models.sendtime import golden, intercept
 from models.sendtime.model import SCHEMA, HourModel, ModelRefused
 from models.sendtime.serving import Models
-from schemas.policy import SendTime
+from schemas.policy import BUILT_IN, SendTime
 from schemas.settings import Settings
 from sinks.registry import RegistryError, keys
 from sinks.registry.artefact import Artefact, opened
 from streams import events
 from streams.engine.control import Control, Deployed
-
-BUILT_IN: Final = "built-in"
 
 Trusted = Callable[[], Sequence[Ed25519PublicKey]]
 
@@ -71,6 +68,7 @@ class Serving:
             None if trained.canary is None else _shifted(trained.canary, control),
             trained.share,
             None if trained.shadow is None else _shifted(trained.shadow, control),
+            control.models,
         )
 
     def as_trained(self, control: Control) -> Models:
@@ -82,7 +80,7 @@ class Serving:
         canary = None if control.canary is None else self._model(control.canary)
         shadow = None if control.shadow is None else self._model(control.shadow)
         share = 0.0 if control.canary is None else control.canary.share
-        return Models(champion, canary, share, shadow)
+        return Models(champion, canary, share, shadow, control.models)
 
     def _model(self, deployed: Deployed) -> HourModel | None:
         if deployed.version == BUILT_IN:

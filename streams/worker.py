@@ -15,6 +15,7 @@ from models.order import Ranks
 from schemas import dispatch, policy_files, topics
 from schemas.policy import Policy
 from schemas.profile import LAYOUTS, ROW
+from schemas.scopes import Scopes
 from schemas.settings import Settings
 from sinks.vault.sqlite import SqliteVault
 from streams import cluster, events, logs, mail, policy_check, serving
@@ -115,7 +116,9 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
         min(settings.cut_records, deliver.MOST_AT_ONCE),
         int(settings.target_latency) / 1000,
         DispatchStore,
-        Sender(lanes, replies, Ranks.of(policy), renderer, mail.transports(settings)),
+        Sender(
+            lanes, replies, Ranks.of(policy), Scopes.of(policy.campaigns), renderer, mail.transports(settings)
+        ),
         snapshots=RocksTables(_dispatches(settings, client), DispatchStore),
         layouts=dispatch.LAYOUTS,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from models import zones
 from models.sendtime.histories import LAGS, OF_HOURS, TERMS, Histories, lags, levels, terms, trust
 from models.sendtime.shares import Prior, log_shares
-from schemas.policy import SendTime
+from schemas.policy import BUILT_IN, SendTime
 from schemas.profile import WEEK_HOURS
 
 TIERS: Final = ("prior", "thin", "recipient")
@@ -156,7 +156,7 @@ class HourModel:
         plain[_THIN, 1] /= policy.temperature
         lag = np.zeros((len(TIERS), LAGS + 1))
         return cls(
-            "built-in", prior, weights, lag, plain, policy.thin_history, policy.temperature, policy.floor
+            BUILT_IN, prior, weights, lag, plain, policy.thin_history, policy.temperature, policy.floor
         )
 
     @classmethod

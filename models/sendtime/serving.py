@@ -5,16 +5,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models.sendtime.model import Chosen, HourModel, Question
+from schemas.policy import BUILT_IN
 
 
 @dataclass(frozen=True)
 class Models:
-    """The champion, a canary that chooses for a `share` of recipients, and a shadow by which nothing goes."""
+    """The champion, a canary that chooses for a `share` of recipients, and a shadow by which nothing goes.
+
+    `names` are the versions of all that ever had a role, in the order in which they got one: rows tell a
+    model by its place there, from 1 on.
+    """
 
     champion: HourModel
     canary: HourModel | None = None
     share: float = 0.0
     shadow: HourModel | None = None
+    names: tuple[str, ...] = (BUILT_IN,)
+
+    def number_of(self, on_trial: bool) -> int:
+        """What rows call the model that chose."""
+        return self.names.index(self.of(on_trial).version) + 1
 
     def choose(self, asked: Question, on_trial: np.ndarray) -> Chosen:
         """Choose the hours; bool (n,): those of whom the canary does."""

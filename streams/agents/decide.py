@@ -30,7 +30,7 @@ _log = structlog.get_logger()
 
 APP = "opportune-decide"
 
-_InForce = tuple[int, int, Deployed | None, Deployed | None, tuple[Intercept, ...]]
+_InForce = tuple[int, int, int, Deployed | None, Deployed | None, tuple[Intercept, ...]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Decider:
         self._partitions = partitions
         self._files = policy
         self._serving = serving.Serving(policy.send_time, trusted)
-        # By how many sets of segments and champions there ever were, the other models, and the intercepts.
+        # By how many sets of segments, champions and models there ever were, the other roles, the intercepts.
         self._rules: dict[_InForce, Rules] = {}
         self._rules_of(Control())
 
@@ -95,7 +95,7 @@ class Decider:
             _behaviour(taken, live, row_of),
             others,
             _Causes(taken),
-            Moment(first.now, first.control.paused, first.history),
+            Moment(first.now, first.control.paused, first.history, first.control.full),
             self._rules_of(first.control),
         )
         grown = _waiting(decided.rows) - waiting
@@ -124,8 +124,8 @@ class Decider:
         PolicyError where none go with the files.
         """
         applied = control.segments
-        champions, others = len(control.champions), (control.canary, control.shadow)
-        in_force = (len(applied), champions, *others, control.intercepts)
+        models = len(control.champions), len(control.models), control.canary, control.shadow
+        in_force = (len(applied), *models, control.intercepts)
         rules = self._rules.get(in_force)
         if rules is None:
             rules = self._rules[in_force] = self._newest(applied, self._serving.models(control))

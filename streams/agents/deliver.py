@@ -22,8 +22,9 @@ from schemas.lanes import Lanes
 from schemas.policy import Policy
 from schemas.reasons import DeadLetterReason
 from schemas.replies import NO_RULES, Replies
+from schemas.scopes import Scopes
 from streams.agents import letters
-from streams.agents.dispatches import DispatchStore
+from streams.agents.dispatches import DispatchStore, Held, marks_of
 from streams.engine.control import Control
 from streams.engine.cut import Cut, Handled, Out, Turn
 from streams.engine.journal import Tally
@@ -33,7 +34,7 @@ from streams.engine.store import UNKNOWN, Store
 APP: Final = "opportune-deliver"
 _RECALLS, _COMMANDS = (topic.name for topic in topics.DISPATCH_SOURCES)
 MOST_AT_ONCE: Final = 1000  # commands or expiries in a cut: while they are handled, nothing is sent
-_LIMITS: Final = {"recipient_id": 128, "campaign": 63, "template": 63, "lane": 32}
+_LIMITS: Final = {"recipient_id": 128, "campaign": 63, "template": 63, "lane": 32, "model": 16}
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class Deliverer:
     """Handler of the DELIVER line. Its table is a `DispatchStore`."""
 
     def __init__(self, policy: Policy, lanes: Lanes, replies: Replies = NO_RULES) -> None:
-        self._rules, self._lanes, self._ranks = policy, lanes, Ranks.of(policy)
+        self._rules, self._lanes = policy, lanes
+        self._ranks, self._scopes = Ranks.of(policy), Scopes.of(policy.campaigns)
         written = policy.model_dump_json() + lanes.model_dump_json() + replies.model_dump_json()
         self._policy = hashlib.sha256(written.encode()).hexdigest()[:12]
 
@@ -99,7 +101,14 @@ class Deliverer:
         recalled = sum(work.recall(recall) for _, recall in recalls.records)
         accepted = sum(work.accept(command, offset) for offset, command in commands.records)
         forgotten = work.expire()
-        chosen = _choose(cut, table, work, feedback.room, self._ranks)
+        chosen = _choose(
+            cut.now,
+            table,
+            work,
+            feedback.room,
+            self._ranks,
+            lambda marks: cut.control.holds(self._scopes(marks)),
+        )
         claims = self._gather(cut, table, [key for key in chosen if key not in touched])
         before = _plus(before, deliver.standing(claims.rows))
         order = {key.decode(): place for place, key in enumerate(chosen)}
@@ -203,7 +212,7 @@ def _invalid(fields: Mapping[str, Any]) -> str | None:
         if name in fields and not _is_uuid(fields[name]):
             return f"{name} must be a UUID, in its usual form"
     for name, limit in _LIMITS.items():
-        if name in fields and not 1 <= len(fields[name].encode()) <= limit:
+        if fields.get(name) is not None and not 1 <= len(fields[name].encode()) <= limit:
             return f"{name} must have 1 to {limit} bytes"
     return None
 
@@ -216,23 +225,28 @@ def _is_uuid(text: str) -> bool:
 
 
 def _choose(
-    cut: Cut, table: DispatchStore, work: Delivering, room: Callable[[str, bool], int], ranks: Ranks
+    now: int,
+    table: DispatchStore,
+    work: Delivering,
+    room: Callable[[str, bool], int],
+    ranks: Ranks,
+    held: Held,
 ) -> list[bytes]:
-    """Which messages to claim: of each lane that has room, the first that may go."""
+    """Which messages to claim: of each lane that has room, the first that may go and are not held."""
     fresh: defaultdict[str, defaultdict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
-    waits = (work.rows["state"] == State.WAITING) & (work.rows["not_before"] <= cut.now)
+    waits = (work.rows["state"] == State.WAITING) & (work.rows["not_before"] <= now)
     for i in np.flatnonzero(waits).tolist():
         row = work.rows[i]
-        lane, campaign = row["lane"].decode(), row["campaign"].decode()
-        if not cut.control.holds(campaign, lane):
-            fresh[lane][campaign].append((int(row["expires_at"]), work.keys[i]))
+        marks = marks_of(row)
+        if not held(marks):
+            fresh[marks.lane][marks.campaign].append((int(row["expires_at"]), work.keys[i]))
     gone = set(work.keys)
     chosen: list[bytes] = []
-    for lane in sorted({*fresh, *table.lanes(cut.now)}):
+    for lane in sorted({*fresh, *table.lanes(now)}):
         all_room, others_room = room(lane, True), room(lane, False)
         if all_room <= 0:
             continue
-        ready = table.ready(lane, cut.now, cut.control.holds)
+        ready = table.ready(lane, now, held)
         waiting = {
             campaign: heapq.merge(_left(ready.get(campaign, iter(())), gone), sorted(fresh[lane][campaign]))
             for campaign in {*ready, *fresh[lane]}

@@ -1,8 +1,10 @@
 """DELIVER's table: dispatches, and lane by lane which of them may go next."""
 
+import heapq
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -11,12 +13,23 @@ from sortedcontainers import SortedList
 from models.deliver import due_at as due_at_of
 from models.order import Entry, Turns
 from schemas.dispatch import DISPATCH, State
+from schemas.scopes import Marks
 from streams.engine.store import UNKNOWN, SlabStore, Store
 
-Held = Callable[[str, str], bool]  # campaign, lane: whether they are paused
+Held = Callable[[Marks], bool]  # whether messages with these marks are paused
 # What waits is indexed by bytes in the order in which it goes: half a million take 50 MB, as tuples 160.
 _READY: Final = struct.Struct(">q")  # when it expires; the key follows
 _LATER: Final = struct.Struct(">qqI")  # when it may go, when it expires, number of its queue; the key follows
+
+
+def marks_of(row: np.void) -> Marks:
+    """What a dispatch is held by."""
+    return _marks(*(row[name] for name in Marks._fields))
+
+
+@lru_cache(10_000)  # few differ, and those of many messages are kept once
+def _marks(*names: bytes) -> Marks:
+    return Marks(*(name.decode() for name in names))
 
 
 def is_live(rows: np.ndarray) -> np.ndarray:
@@ -28,7 +41,7 @@ def is_live(rows: np.ndarray) -> np.ndarray:
 class DispatchStore:
     """A `Store` of dispatches with an index of those that wait and of those that are claimed.
 
-    Within a lane and campaign they are ordered by deadline; deferred ones join in again when their time has
+    Those with the same marks are ordered by deadline; deferred ones join in again when their time has
     come. `turns` are those that campaigns had on each lane since the table was recovered. The rows are in
     `rows`, another store; in memory if none is given. The index is always in memory.
     """
@@ -39,7 +52,7 @@ class DispatchStore:
         self._rows = SlabStore(DISPATCH) if rows is None else rows
         self.turns: defaultdict[str, Turns] = defaultdict(Turns)
         self.backlog: Counter[str] = Counter()  # how many wait, by lane
-        self._numbers: dict[tuple[str, str], int] = {}  # of queues, by lane and campaign
+        self._numbers: dict[Marks, int] = {}  # of queues
         self._queues: list[SortedList] = []
         self._later = SortedList()
         self._promoted = 0  # what may go by then stands in its queue, all else in `_later`
@@ -100,7 +113,7 @@ class DispatchStore:
     def lanes(self, now: int) -> list[str]:
         """Lanes on which something may go at `now`, or waits to be ended, sorted."""
         self._promote(now)
-        return sorted({lane for (lane, _), number in self._numbers.items() if self._queues[number]})
+        return sorted({marks.lane for marks, number in self._numbers.items() if self._queues[number]})
 
     def ready(self, lane: str, now: int, held: Held) -> dict[str, Iterator[Entry]]:
         """Messages of a lane that may go at `now`, by campaign if it has any, the earliest deadline first.
@@ -108,11 +121,12 @@ class DispatchStore:
         What has expired is none of them.
         """
         self._promote(now)
-        return {
-            campaign: map(_entry, self._queues[number].irange(_READY.pack(now + 1)))
-            for (of, campaign), number in self._numbers.items()
-            if of == lane and _reaches(self._queues[number], now + 1) and not held(campaign, lane)
-        }
+        found: defaultdict[str, list[Iterator[Entry]]] = defaultdict(list)
+        for marks, number in self._numbers.items():
+            queue = self._queues[number]
+            if marks.lane == lane and _reaches(queue, now + 1) and not held(marks):
+                found[marks.campaign].append(map(_entry, queue.irange(_READY.pack(now + 1))))
+        return {campaign: heapq.merge(*some) for campaign, some in found.items()}
 
     def _index(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
         states = rows["state"]
@@ -135,8 +149,7 @@ class DispatchStore:
 
     def _place(self, key: bytes, row: np.void) -> tuple[SortedList, bytes]:
         """Where a message that waits stands in the index, and as what."""
-        lane, campaign = row["lane"].decode(), row["campaign"].decode()
-        number = self._numbers.setdefault((lane, campaign), len(self._queues))
+        number = self._numbers.setdefault(marks_of(row), len(self._queues))
         if number == len(self._queues):
             self._queues.append(SortedList())
         expires_at, not_before = max(0, int(row["expires_at"])), int(row["not_before"])

@@ -3,29 +3,40 @@
 import getpass
 import os
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from schemas import policy_files
-from schemas.lanes import OTHER_PROVIDER
+from schemas.profile import HOUR_MS
+from schemas.scopes import SCOPES, Scope, Scoped, Scopes
 from schemas.settings import Settings
 from streams import cluster, worker
 from streams import control as changing
 from streams.cli import show
-from streams.control import Change, ModelChange, ModelIntercept, Pause
+from streams.control import Change, FullHours, ModelChange, ModelIntercept, Pause
 from streams.engine.control import Clock, Control, Deployed
+from streams.engine.kafka import Client
 
 _EFFECT: Final = (
     "Each partition makes a cut for it, within about a second where a worker runs, after the one in flight; "
     "decisions and commands from then on carry the new version."
 )
 Why = Annotated[str, typer.Option("--why", help="Why, for whoever reads `opportune control log` later.")]
-OfCampaign = Annotated[
-    str | None, typer.Option("--campaign", help="Only this campaign, by its name in the policy files.")
+OfCampaign = Annotated[str | None, typer.Option(help="Only this campaign, by its name in the policy files.")]
+OfLane = Annotated[str | None, typer.Option(help="Only this lane, for example gmail.")]
+OfProvider = Annotated[
+    str | None, typer.Option(help="Only what goes to this mailbox provider, on whichever lane.")
 ]
-OfLane = Annotated[str | None, typer.Option("--lane", help="Only this lane, for example gmail.")]
+OfSegment = Annotated[
+    str | None, typer.Option(help="Only campaigns that this segment sets off, or whose audience it is.")
+]
+OfTemplate = Annotated[str | None, typer.Option(help="Only messages of this template.")]
+OfModel = Annotated[
+    str | None, typer.Option(help="Only messages whose hour this version of the send-time model chose.")
+]
 
 clock_app = typer.Typer(
     no_args_is_help=True,
@@ -37,24 +48,42 @@ control_app = typer.Typer(
 )
 
 
-def pause(why: Why, campaign: OfCampaign = None, lane: OfLane = None) -> None:
-    """Stop sending until `opportune resume`: everything, or one campaign, or one lane.
+def pause(
+    why: Why,
+    campaign: OfCampaign = None,
+    lane: OfLane = None,
+    provider: OfProvider = None,
+    segment: OfSegment = None,
+    template: OfTemplate = None,
+    model: OfModel = None,
+) -> None:
+    """Stop sending until `opportune resume`: everything, or only what one option names.
 
-    A pause of everything holds back releases and deliveries; one of a campaign or a lane only deliveries, so
-    what is released meanwhile waits in its lane. Events are still taken in, profiles kept and decisions
-    made; what waits expires when its time has passed. Asked again right before each message goes out.
+    A pause of everything holds back releases and deliveries; any other only deliveries, so what is released
+    meanwhile waits in its lane. Events are still taken in, profiles kept and decisions made; what waits
+    expires when its time has passed. Asked again right before each message goes out.
     """
-    what = _pause(True, campaign, lane)
-    version = changing.set_paused(cluster.connect(Settings()), what, who(), why)
+    client = cluster.connect(Settings())
+    what = Pause(True, _named(locals()))
+    _refuse_unknown(what.of, client)
+    version = changing.set_paused(client, what, who(), why)
     _say(f"Paused: {scope(what)} is held from control version {version} on. {_EFFECT}")
 
 
-def resume(why: Why, campaign: OfCampaign = None, lane: OfLane = None) -> None:
-    """Send again: everything, or one campaign, or one lane; each pause ends by its own resume.
+def resume(
+    why: Why,
+    campaign: OfCampaign = None,
+    lane: OfLane = None,
+    provider: OfProvider = None,
+    segment: OfSegment = None,
+    template: OfTemplate = None,
+    model: OfModel = None,
+) -> None:
+    """Send again: everything, or only what one option names; each pause ends by its own resume.
 
     What has come due meanwhile is released at once if its gates still pass.
     """
-    what = _pause(False, campaign, lane)
+    what = Pause(False, _named(locals()))  # also of what the policy lacks by now
     version = changing.set_paused(cluster.connect(Settings()), what, who(), why)
     _say(f"Resumed: {scope(what)} goes on from control version {version} on. {_EFFECT}")
 
@@ -98,11 +127,11 @@ def show_control() -> None:
     """Show what is paused now, the clock, and since when which segments and models are in force."""
     state = changing.current(cluster.connect(Settings()))
     held = ["everything"] if state.paused else []
-    held += [f"campaign {name}" for name in sorted(state.paused_campaigns)]
-    held += [f"lane {name}" for name in sorted(state.paused_lanes)]
+    held += [" ".join(of) for of in sorted(state.held)]
     _say(f"paused    {', '.join(held) or 'nothing'}")
     _say(f"clock     {described(state.clock, _wall())} (control version {state.version})")
     _say(f"segments  {_segments(state)}")
+    _say(f"full      {full_hours(state.full)}")
     champion = state.champions[-1] if state.champions else None
     for role, model in (("model", champion), ("canary", state.canary), ("shadow", state.shadow)):
         _say(f"{role:<10}{_model(model, state)}")
@@ -139,6 +168,8 @@ def describe_change(change: Change) -> str:
         return f"model {model.version}: {'no longer asked' if model.role == 'none' else model.role}{share}"
     if isinstance(change.what, ModelIntercept):
         return f"model {change.what.model}: log-odds {change.what.log_odds:+.2f}"
+    if isinstance(change.what, FullHours):
+        return f"full hours: {full_hours(change.what.full)}"
     names = ", ".join(segment.name for segment in change.what)
     return f"segments in force: {names or 'none'}"
 
@@ -172,25 +203,52 @@ def described(clock: Clock, wall: int) -> str:
 
 def scope(pause: Pause) -> str:
     """Name what a pause is about."""
-    if pause.campaign is not None:
-        return f"campaign {pause.campaign}"
-    return "everything" if pause.lane is None else f"lane {pause.lane}"
+    return "everything" if pause.of is None else " ".join(pause.of)
 
 
-def _pause(paused: bool, campaign: str | None, lane: str | None) -> Pause:
-    """Check the scope. Raises BadParameter where it names two, or one that the policy lacks."""
-    if campaign is not None and lane is not None:
-        raise typer.BadParameter("name a campaign or a lane, not both", param_hint="--campaign / --lane")
-    folder, lanes = worker.policy_folder(Settings()), {OTHER_PROVIDER}
-    lanes |= {*policy_files.load_lanes(folder).lane, *policy_files.load_providers(folder).provider}
-    campaigns = {each.name for each in policy_files.load(folder).campaigns}
-    for what, name, known in (("campaign", campaign, campaigns), ("lane", lane, lanes)):
-        # A resume of what is gone from the policy must still be possible.
-        if paused and name is not None and name not in known:
-            raise typer.BadParameter(
-                f"no {what} {name!r}; there are {', '.join(sorted(known))}", param_hint=f"--{what}"
-            )
-    return Pause(paused, campaign, lane)
+def full_hours(full: Mapping[str, frozenset[int]]) -> str:
+    """Say which hours are full: how many of each provider, and the first and the last of them."""
+    told = [
+        f"{provider} {show.many(len(hours), 'hour')} from {show.moment(min(hours) * HOUR_MS)}"
+        f" to {show.moment((max(hours) + 1) * HOUR_MS)}"
+        for provider, hours in sorted(full.items())
+    ]
+    return ", ".join(told) or "none"
+
+
+def _named(options: Mapping[str, Any]) -> Scoped | None:
+    """The one scope that options name; None: everything. Raises BadParameter where they name two."""
+    named: list[Scoped] = [(scope, options[scope]) for scope in SCOPES if options[scope] is not None]
+    if len(named) > 1:
+        hint = " / ".join(f"--{scope}" for scope, _ in named)
+        raise typer.BadParameter("name one of them, and the next in a pause of its own", param_hint=hint)
+    return named[0] if named else None
+
+
+def _refuse_unknown(of: Scoped | None, client: Client) -> None:
+    """Raise BadParameter where a pause names what does not exist, with what does."""
+    if of is None:
+        return
+    scope, name = of
+    known = {*changing.current(client).models} if scope == "model" else _known(scope)
+    if name not in known:
+        raise typer.BadParameter(
+            f"no {scope} {name!r}; there are {', '.join(sorted(known))}", param_hint=f"--{scope}"
+        )
+
+
+def _known(scope: Scope) -> set[str]:
+    """The names that the policy files have for a scope."""
+    folder = worker.policy_folder(Settings())
+    providers = {*policy_files.load_providers(folder).names}
+    if scope == "provider":
+        return providers
+    if scope == "lane":
+        return providers | {*policy_files.load_lanes(folder).lane}
+    policy = policy_files.load(folder)
+    if scope == "segment":
+        return {name for names in Scopes.of(policy.campaigns).segments.values() for name in names}
+    return {each.template if scope == "template" else each.name for each in policy.campaigns}
 
 
 def parse_speed(text: str) -> float:

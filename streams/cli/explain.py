@@ -1,6 +1,7 @@
 """`opportune explain RECIPIENT`: why a recipient got a message, or did not."""
 
 import re
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
@@ -9,10 +10,12 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from schemas import topics
+from schemas import policy_files, topics
+from schemas.policy import Campaign
 from schemas.reasons import Reason
+from schemas.scopes import Marks, Scoped, Scopes
 from schemas.settings import Settings
-from streams import cluster, trail
+from streams import cluster, trail, worker
 from streams import control as changing
 from streams.cli import show
 from streams.engine.control import Control
@@ -66,7 +69,8 @@ def explain(
         typer.echo(show.as_json(machine_form(history) | {"read_from": found.source}))
         return
     console = show.console()
-    tell(console, history, last, changing.current(client))
+    campaigns = policy_files.load(worker.policy_folder(settings)).campaigns
+    tell(console, history, last, changing.current(client), campaigns)
     console.print(Text(f"\nRead from {found.source}", "dim"))
 
 
@@ -76,10 +80,16 @@ def machine_form(history: History) -> dict[str, Any]:
     return {**asdict(history), "stories": stories}
 
 
-def tell(console: Console, history: History, last: int, control: Control = _NOTHING_PAUSED) -> None:
+def tell(
+    console: Console,
+    history: History,
+    last: int,
+    control: Control = _NOTHING_PAUSED,
+    campaigns: Sequence[Campaign] = (),
+) -> None:
     """Print a history, of decisions and segment changes only the last so many (0: all).
 
-    `control` says what is paused, which is told of messages that wait.
+    `control` says what is paused, which is told of messages that wait; `campaigns` are the policy's.
     """
     stories, transitions = history.stories[-last:], history.transitions[-last:]
     console.print(Text(f"Recipient {show.printable(history.recipient_id)}", "bold"))
@@ -96,7 +106,7 @@ def tell(console: Console, history: History, last: int, control: Control = _NOTH
         console.print(Text(f"\n{older} not shown (--last 0 shows all)", "dim"))
     for number, story in enumerate(stories, first):
         console.print()
-        _story(console, f"Decision {number} of {len(history.stories)}", story, control)
+        _story(console, f"Decision {number} of {len(history.stories)}", story, control, campaigns)
     if not stories:
         console.print("\nNo campaign was ever triggered, so there was nothing to decide.")
 
@@ -130,7 +140,9 @@ def cause_line(cause: Record) -> str:
     return f"{cause['topic']} partition {cause['partition']} offset {cause['offset']}"
 
 
-def _story(console: Console, title: str, story: Story, control: Control) -> None:
+def _story(
+    console: Console, title: str, story: Story, control: Control, campaigns: Sequence[Campaign]
+) -> None:
     record, style = story.decision, _STYLE.get(story.state, "")
     head = [(title, "bold"), (": ", "bold"), (_campaign(story), "bold"), (" – ", ""), (story.state, style)]
     console.print(Rule(Text.assemble(*head), align="left", style="dim"))
@@ -138,7 +150,7 @@ def _story(console: Console, title: str, story: Story, control: Control) -> None
         show.field(console, "decided", "before the audit trail that is still there begins")
     else:
         _decision(console, record)
-    for place, line in enumerate(outcome_lines(story, control)):
+    for place, line in enumerate(outcome_lines(story, control, campaigns)):
         show.field(console, "" if place else "then", line)
 
 
@@ -231,7 +243,7 @@ def model_line(body: Record) -> str:
     return line
 
 
-def outcome_lines(story: Story, control: Control) -> list[Text]:
+def outcome_lines(story: Story, control: Control, campaigns: Sequence[Campaign]) -> list[Text]:
     """Tell what became of a decision, a line each step."""
     lines = []
     if story.decision is not None:
@@ -244,19 +256,27 @@ def outcome_lines(story: Story, control: Control) -> list[Text]:
         lines += _after(record)
     release = story.waits()
     if release is not None:
-        lines.append(_waiting(release, control))
+        lines.append(_waiting(release, control, Scopes.of(campaigns)(_marks(story, release, campaigns))))
     return lines
 
 
-def _waiting(release: Record, control: Control) -> Text:
+def _marks(story: Story, release: Record, campaigns: Sequence[Campaign]) -> Marks:
+    """What a message is held by, as far as it can be told."""
+    lane, name = release["body"]["lane"], release["body"]["campaign"]
+    campaign = next((each for each in campaigns if each.name == name), None)
+    template = "" if campaign is None else campaign.template
+    planned = campaign is None or campaign.timing == "best_hour"
+    model = story.decision["body"].get("model") if story.decision is not None and planned else None
+    return Marks(lane, name, template, model or "")
+
+
+def _waiting(release: Record, control: Control, scopes: Set[Scoped]) -> Text:
     """Tell of a message that DELIVER has and that has not ended."""
-    campaign, lane = release["body"]["campaign"], release["body"]["lane"]
+    lane = release["body"]["lane"]
     line = f"not confirmed yet: waits on lane {lane} since {show.moment(release['at'])}"
-    if control.holds(campaign, lane):
-        names = {"everything": control.paused, f"campaign {campaign}": campaign in control.paused_campaigns}
-        names[f"lane {lane}"] = lane in control.paused_lanes
-        paused = " and ".join(name for name, is_paused in names.items() if is_paused)
-        line += f"; paused: {paused} (`opportune resume`)"
+    if control.holds(scopes):
+        paused = ["everything"] * control.paused + [" ".join(of) for of in sorted(control.held & scopes)]
+        line += f"; paused: {' and '.join(paused)} (`opportune resume`)"
     else:
         line += ", or is on its way"
     return Text(show.printable(line), "yellow")

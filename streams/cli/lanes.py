@@ -13,8 +13,12 @@ from streams.lane_standings import LaneStanding
 
 _PER: Final = ((1, "s"), (60, "min"), (3600, "hr"))
 
+app = typer.Typer()
 
+
+@app.callback(invoke_without_command=True)
 def lanes(
+    context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Show each lane: its pace beside the rate that is set, what waits, deferrals, stops, warm-up.
@@ -25,6 +29,8 @@ def lanes(
     gone at this pace, if nothing else comes. A relay that cannot be reached is told in DELIVER's log. Times
     are of the deployment's clock.
     """
+    if context.invoked_subcommand is not None:
+        return
     settings = Settings()
     setting = policy_files.load_lanes(worker.policy_folder(settings))
     client = cluster.connect(settings)
@@ -87,4 +93,4 @@ def _for_machines(standing: LaneStanding) -> dict[str, object]:
 
 def register(main: typer.Typer) -> None:
     """Add `opportune lanes`."""
-    main.command()(lanes)
+    main.add_typer(app, name="lanes")

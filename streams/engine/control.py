@@ -2,14 +2,15 @@
 
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from schemas import codec, topics
-from schemas.policy import Applied, Segment
+from schemas.policy import BUILT_IN, Applied, Segment
+from schemas.scopes import SCOPES, Scoped
 from streams.engine.kafka import Client, KafkaUnavailable, bounds
 
 
@@ -65,36 +66,39 @@ class Intercept:
 class Control:
     """State of control as of one version, the next offset of `control.changes`.
 
-    `paused` stops everything; a campaign or a lane can be paused by itself besides, and is resumed by itself.
+    `paused` stops everything; `held` are scopes that are paused by themselves besides, each until its own
+    resume. `full` are the UTC hours since 1970, by mailbox provider, for which decisions find no room.
     `segments` are all that were ever put in force, of which the last are; none: those of the policy files.
     `champions` are all models that ever chose hours, of which the last does; none: the policy's built-in one.
+    `models` are the versions of all that ever had a role, in the order in which they got one.
     `intercepts` are the newest of each model that has one.
     """
 
     version: int = 0
     paused: bool = False
     clock: Clock = field(default_factory=Clock)
-    paused_campaigns: frozenset[str] = frozenset()
-    paused_lanes: frozenset[str] = frozenset()
+    held: frozenset[Scoped] = frozenset()
     segments: tuple[Applied, ...] = ()
     champions: tuple[Deployed, ...] = ()
+    models: tuple[str, ...] = (BUILT_IN,)
     canary: Deployed | None = None
     shadow: Deployed | None = None
     intercepts: tuple[Intercept, ...] = ()
+    full: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def after(self, offset: int, change: dict[str, Any]) -> "Control":
         """State after one more decoded ControlChange."""
         value, version = change["change"], offset + 1
         if "paused" in value:
-            paused, campaign, lane = value["paused"], value["campaign"], value["lane"]
-            if campaign is not None:
-                campaigns = _switched(self.paused_campaigns, campaign, paused)
-                return replace(self, version=version, paused_campaigns=campaigns)
-            if lane is not None:
-                return replace(self, version=version, paused_lanes=_switched(self.paused_lanes, lane, paused))
-            return replace(self, version=version, paused=paused)
+            of = scope_of(value)
+            if of is None:
+                return replace(self, version=version, paused=value["paused"])
+            held = self.held | {of} if value["paused"] else self.held - {of}
+            return replace(self, version=version, held=held)
         if "role" in value:
             return self._with_model(version, **value)
+        if "full" in value:
+            return replace(self, version=version, full=self._with_full(value["full"]))
         if "log_odds" in value:
             others = tuple(each for each in self.intercepts if each.model != value["model"])
             return replace(self, version=version, intercepts=(*others, Intercept(since=version, **value)))
@@ -134,7 +138,8 @@ class Control:
         """A model has one role at a time: it leaves the one that it had."""
         canary = None if self.canary is not None and self.canary.version == version else self.canary
         shadow = None if self.shadow is not None and self.shadow.version == version else self.shadow
-        after = replace(self, version=since, canary=canary, shadow=shadow)
+        models = self.models if version in self.models else (*self.models, version)
+        after = replace(self, version=since, models=models, canary=canary, shadow=shadow)
         model = Deployed(version, since, **artefact)
         if role == "champion":
             return replace(after, champions=(*self.champions, model))
@@ -142,17 +147,25 @@ class Control:
             return replace(after, canary=model)
         return replace(after, shadow=model) if role == "shadow" else after
 
-    def holds(self, campaign: str, lane: str) -> bool:
-        """Whether messages of a campaign on a lane must not go now."""
-        return self.paused or campaign in self.paused_campaigns or lane in self.paused_lanes
+    def _with_full(self, told: Mapping[str, Sequence[int]]) -> dict[str, frozenset[int]]:
+        """The full hours; those that are as before are the same object: readers keep every state."""
+        full = {provider: frozenset(hours) for provider, hours in told.items() if hours}
+        return {
+            name: hours if hours != self.full.get(name) else self.full[name] for name, hours in full.items()
+        }
+
+    def holds(self, scopes: Set[Scoped]) -> bool:
+        """Whether what is in these scopes must not go now."""
+        return self.paused or not self.held.isdisjoint(scopes)
+
+
+def scope_of(pause: Mapping[str, Any]) -> Scoped | None:
+    """What a decoded Pause is about; None: everything."""
+    return next(((scope, pause[scope]) for scope in SCOPES if pause[scope] is not None), None)
 
 
 def _alike(some: Sequence[Segment], others: Sequence[Segment]) -> bool:
     return [each.definition for each in some] == [each.definition for each in others]
-
-
-def _switched(names: frozenset[str], name: str, on: bool) -> frozenset[str]:
-    return names | {name} if on else names - {name}
 
 
 def _millis(moment: Any) -> int:

@@ -12,6 +12,7 @@ import pytest
 from infra.embedded import SandboxServer
 from schemas import topics
 from schemas.dispatch import State
+from schemas.scopes import Scoped
 from streams import control
 from streams.control import Pause
 from tests.support import mail, oracle
@@ -144,17 +145,32 @@ def test_a_pause_stops_all_mail_within_two_seconds_and_a_resume_loses_nothing(tm
         assert {outcome["kind"] for outcome in mail.outcomes(stack)} == {"delivered"}
 
 
-def test_a_paused_lane_waits_and_the_others_go_on(tmp_path: Path) -> None:
-    with mail.running(tmp_path, 40, lanes=FAST) as stack:
-        control.set_paused(stack.client, Pause(True, lane="held"), "test", "a test")
-        commands = [command("held" if i % 2 else "free", i) for i in range(40)]
-        mail.produce(stack, topics.COMMANDS.name, commands)
+def test_what_is_paused_waits_through_a_restart_and_the_rest_goes_on(tmp_path: Path) -> None:
+    of_segment = {"campaign": "replenishment", "template": "replenishment"}
+    kinds: list[tuple[Scoped | None, str, dict[str, str]]] = [
+        (None, "free", {}),
+        (("lane", "held"), "held", {}),
+        (("provider", "yahoo"), "news/yahoo#1", {}),
+        (("segment", "due_to_replenish"), "free", of_segment),
+        (("model", "st-1"), "free", {"model": "st-1"}),
+    ]
+    with mail.running(tmp_path, 50, lanes=FAST) as stack:
+        commands = [(kinds[i % 5][0], command(kinds[i % 5][1], i, **kinds[i % 5][2])) for i in range(50)]
+        scopes = [of for of, *_ in kinds if of is not None]
+        for of in scopes:
+            control.set_paused(stack.client, Pause(True, of), "test", "a test")
+        mail.produce(stack, topics.COMMANDS.name, [each for _, each in commands])
+        worker = stack.start_worker("deliver")
+        goes = {each["dispatch_id"] for of, each in commands if of is None}
+        mail.await_ended(stack, goes)
+        worker.kill()
+        worker.wait()
         stack.start_worker("deliver")
-        free = {each["dispatch_id"] for each in commands if each["lane"] == "free"}
-        mail.await_ended(stack, free)
-        assert set(mail.mails(stack)) == free
-        control.set_paused(stack.client, Pause(False, lane="held"), "test", "a test")
-        mail.await_ended(stack, {each["dispatch_id"] for each in commands})
+        for of in scopes:
+            control.set_paused(stack.client, Pause(False, of), "test", "a test")
+            goes |= {each["dispatch_id"] for whose, each in commands if whose == of}
+            mail.await_ended(stack, goes)
+            assert set(mail.mails(stack)) == goes
 
 
 def test_a_worker_that_is_told_to_stop_leaves_nothing_unknown(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ import pytest
 
 from models.arms import in_canary
 from schemas import topics
+from schemas.policy import BUILT_IN
 from sinks.clickhouse.query import ask
 from streams import control as changing
 from streams.control import ModelChange, ModelIntercept
 from streams.model_registry import change_of
 from streams.replay import completejourney, session
-from streams.serving import BUILT_IN
 from streams.warehouse import Warehouse
 from streams.worker import load_policy
 from tests.support import models, oracle, pipeline

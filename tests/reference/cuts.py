@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -43,6 +44,7 @@ class RefCut:
     records: list[RefRecord]
     segments: tuple[Applied, ...] = ()  # all that were ever put in force
     models: Models | None = None  # the send-time models, if any was ever promoted
+    full: Mapping[str, frozenset[int]] = field(default_factory=dict)  # UTC hours without room, by provider
 
 
 def _no_fates() -> dict[str, dict[str, int]]:

@@ -14,6 +14,7 @@ import numpy as np
 from models.sendtime.model import HourModel
 from models.sendtime.serving import Models
 from schemas.policy import Applied, Policy, Segment
+from schemas.scopes import SCOPES
 from schemas.topics import SOURCES
 from tests.reference.cuts import RefCut, RefRecord, RefResult, milliseconds
 from tests.reference.rules import Reference
@@ -54,6 +55,7 @@ def recompute(
                     records=cut_order(sources, start, end),
                     segments=segments_at(control, entry["control_version"]),
                     models=models_at(control, entry["control_version"], policy),
+                    full=full_at(control, entry["control_version"]),
                 )
             )
         )
@@ -62,12 +64,22 @@ def recompute(
 
 
 def paused_at(control: list[dict[str, Any]], version: int) -> bool:
-    """State of the last Pause below offset `version`; not paused if there is none."""
+    """State of the last Pause of everything below offset `version`; not paused if there is none."""
     paused = False
     for change in control:
-        if change["offset"] < version and "paused" in change["change"]:
-            paused = change["change"]["paused"]
+        pause = change["change"]
+        of_all = "paused" in pause and all(pause.get(scope) is None for scope in SCOPES)
+        if change["offset"] < version and of_all:
+            paused = pause["paused"]
     return paused
+
+
+def full_at(control: list[dict[str, Any]], version: int) -> dict[str, frozenset[int]]:
+    """The hours without room that the last change below offset `version` told; none if there is none."""
+    told = [
+        each["change"]["full"] for each in control if each["offset"] < version and "full" in each["change"]
+    ]
+    return {provider: frozenset(hours) for provider, hours in told[-1].items()} if told else {}
 
 
 def segments_at(control: list[dict[str, Any]], version: int) -> tuple[Applied, ...]:
@@ -86,7 +98,7 @@ def models_at(control: list[dict[str, Any]], version: int, policy: Policy) -> Mo
     """The models below offset `version`; one whose arrays are not those of its card never came into force."""
     roles: dict[str, HourModel] = {}
     log_odds: dict[str, float] = {}
-    share, changed = 0.0, False
+    share, changed, names = 0.0, False, ["built-in"]
     for change in control:
         model = change["change"]
         if change["offset"] < version and "log_odds" in model:
@@ -94,6 +106,8 @@ def models_at(control: list[dict[str, Any]], version: int, policy: Policy) -> Mo
         if change["offset"] >= version or "role" not in model:
             continue
         changed = True
+        if model["version"] not in names:
+            names.append(model["version"])
         for role in ("canary", "shadow"):
             if role in roles and roles[role].version == model["version"]:
                 del roles[role]
@@ -109,7 +123,7 @@ def models_at(control: list[dict[str, Any]], version: int, policy: Policy) -> Mo
         None if model is None else _told(model, log_odds.get(model.version, 0.0))
         for model in (roles.get("champion", built_in), roles.get("canary"), roles.get("shadow"))
     )
-    return Models(champion or built_in, canary, share, shadow) if changed else None
+    return Models(champion or built_in, canary, share, shadow, tuple(names)) if changed else None
 
 
 def _told(model: HourModel, log_odds: float) -> HourModel:

@@ -154,6 +154,7 @@ def _release(work: Work, recipient_id: str, recipient: Recipient, index: int, sl
             "released_at": work.cut.now,
             "expires_at": slot.expires_at,
             "history": work.cut.history,
+            "model": work.models.names[slot.model - 1] if slot.model else None,
         }
     )
     _audit_release(work, recipient_id, slot, outcome="released", reason=Reason.RELEASED)

@@ -37,6 +37,7 @@ class Slot:
     provider: str = ""  # of its lane, as the next two, once released
     identity: int = 0
     part: int = 0
+    model: int = 0  # that chose the hour, by `Models.names`, from 1 on
 
     @property
     def pending(self) -> bool:
@@ -67,7 +68,7 @@ class Recipient:
     cooldown: dict[int, int] = field(default_factory=dict)  # campaign -> minute
     sent: list[tuple[int, int]] = field(default_factory=list)  # (second, campaign), newest last, at most 12
     slots: list[Slot | None] = field(default_factory=lambda: [None] * PENDING_SLOTS)
-    recent: list[int] = field(default_factory=list)  # hashes, newest last, at most 10
+    recent: list[int] = field(default_factory=list)  # hashes, newest last, at most 8
 
     def copy(self) -> Recipient:
         """An independent copy; `copy.deepcopy` gives the same in ten times the time."""
@@ -92,7 +93,7 @@ class Recipient:
         self.sent = [*self.sent, (-(-now // 1000), campaign)]
 
     def remember_event(self, event_hash: int) -> None:
-        """Section 1: the last 10 hashes of accepted events."""
+        """Section 1: the last 8 hashes of accepted events."""
         self.recent = [*self.recent, event_hash][-RECENT_SLOTS:]
 
 
@@ -140,6 +141,7 @@ def pack(recipient: Recipient) -> bytes:
                 slot.provider.encode(),
                 slot.identity,
                 slot.part,
+                slot.model,
             )
     for index, event_hash in enumerate(recipient.recent, start=RECENT_SLOTS - len(recipient.recent)):
         row["recent"][index] = event_hash
@@ -199,4 +201,5 @@ def _slot(entry: np.void) -> Slot | None:
         provider=bytes(entry["provider"]).decode(),
         identity=int(entry["identity"]),
         part=int(entry["part"]),
+        model=int(entry["model"]),
     )

@@ -17,7 +17,7 @@ from tests.reference import sendtime
 from tests.reference.clock import hour_of, is_quiet
 from tests.reference.cuts import Cause, Work
 from tests.reference.sendtime import Candidate, Choice
-from tests.reference.slots import come_due, has_consent, is_suppressed, may_profile, zone_of
+from tests.reference.slots import NO_PROVIDER, come_due, has_consent, is_suppressed, may_profile, zone_of
 from tests.reference.state import Recipient, Slot
 
 JITTER_MS = 45 * MINUTE_MS
@@ -99,7 +99,11 @@ def _schedule(work: Work, recipient_id: str, recipient: Recipient, answer: Answe
     due_at, now = answer.choice.chosen.due_at, work.cut.now
     free = recipient.slots.index(None)
     expires_at = now + answer.campaign.expiry
-    recipient.slots[free] = Slot(False, answer.campaign.number, due_at, expires_at, answer.decision)
+    chosen = answer.campaign.timing == "best_hour"
+    model = work.models.names.index(answer.told["model"]) + 1 if chosen else 0
+    recipient.slots[free] = Slot(
+        False, answer.campaign.number, due_at, expires_at, answer.decision, model=model
+    )
     _rest(work, recipient, answer.campaign)
     if due_at <= now and not work.cut.paused:
         come_due(work, recipient_id, recipient, free)
@@ -229,11 +233,16 @@ def _hours_left(
     def uncapped(c: Candidate) -> bool:
         return campaign.when_capped == "drop" or not _capped(work, recipient, campaign, c.due_at)
 
+    def has_room(c: Candidate) -> bool:
+        full = work.cut.full.get(recipient.provider or NO_PROVIDER, frozenset())
+        return campaign.purpose == "transactional" or c.hour not in full
+
     first = None
     gates: list[tuple[Reason, Callable[[Candidate], bool]]] = [
         (Reason.EXPIRED, in_time),
         (Reason.QUIET_HOURS, awake),
         (Reason.FREQUENCY_CAP, uncapped),
+        (Reason.LANE_FULL, has_room),
     ]
     for reason, gate in gates:
         left = [candidate for candidate in candidates if gate(candidate)]

@@ -149,7 +149,7 @@ class World:
     offsets: dict[str, int] = field(default_factory=lambda: {t.name: 0 for t in topics.SOURCES})
     timestamp: int = 1_000
     applied: tuple[Applied, ...] = ()
-    control: Control = field(default_factory=Control)  # of which only the models count
+    control: Control = field(default_factory=Control)  # of which only models and full hours count
 
     def cut(
         self,
@@ -158,9 +158,9 @@ class World:
         paused: bool = False,
         history: bool = False,
         segments: tuple[Segment, ...] | None = None,
-        model: dict[str, Any] | None = None,
+        change: dict[str, Any] | None = None,
     ) -> Cut:
-        """The next cut, `gap` ms after the last, with new `segments`, and a role or intercept for a model."""
+        """The next cut, `gap` ms after the last, with new `segments`, and another `change` of control."""
         self.before, self.now = (self.now if self.number else None), self.now + gap
         self.number += 1
         records: dict[str, list[Record]] = {topic.name: [] for topic in topics.SOURCES}
@@ -172,8 +172,8 @@ class World:
         before = self.now if self.before is None else self.before
         if segments is not None:
             self.applied += (Applied(self.number if self.applied else 0, segments),)
-        if model is not None:
-            self.control = self.control.after(self.number - 1, {"change": model})
+        if change is not None:
+            self.control = self.control.after(self.number - 1, {"change": change})
         version = self.number if paused or self.applied or self.control.version else 0
         control = replace(self.control, version=version, paused=paused, segments=self.applied)
         taken = {topic: Batch.of(some) for topic, some in records.items()}
@@ -278,6 +278,7 @@ def for_reference(cut: Cut) -> RefCut:
         cut_order(sources, start, {topic: 1 << 60 for topic in sources}),
         cut.control.segments,
         models.by_hand(cut.control, POLICY.send_time),
+        cut.control.full,
     )
 
 
@@ -377,6 +378,10 @@ _INTERCEPTS = st.builds(
     models.intercept, st.sampled_from([None, *models.SEEDS]), st.sampled_from([-3.0, -0.4, 0.0, 0.05, 1.0])
 )
 _MODELS = st.one_of(_ROLES, _ROLES, _INTERCEPTS)
+# Hours after that of the cut; without the first at most, all that a decision looks at are full.
+_FULL = st.dictionaries(
+    st.sampled_from(["gmail", "other"]), st.one_of(st.sets(st.integers(0, 26)), st.just({*range(1, 27)}))
+)
 
 
 @st.composite
@@ -398,9 +403,14 @@ def stories(draw: st.DrawFn, most: int = 12) -> list[Cut]:
             )
         changes = draw(st.integers(0, 3)) == 0
         segments = draw(st.sampled_from(SEGMENTS if world.applied else SEGMENTS[:1])) if changes else None
-        model = draw(_MODELS) if draw(st.integers(0, 3)) == 0 else None
+        change = draw(_MODELS) if draw(st.integers(0, 3)) == 0 else None
+        gap = draw(GAPS)
+        if change is None and draw(st.integers(0, 3)) == 0:
+            hour = (world.now + gap) // HOUR_MS
+            full = {name: [hour + ahead for ahead in hours] for name, hours in draw(_FULL).items()}
+            change = {"full": full}
         paused, history = draw(st.integers(0, 6)) == 0, draw(st.integers(0, 3)) == 0
-        cuts.append(world.cut(draw(GAPS), burst, paused, history, segments, model))
+        cuts.append(world.cut(gap, burst, paused, history, segments, change))
     return cuts
 
 

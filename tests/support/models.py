@@ -12,10 +12,9 @@ from models.sendtime.histories import OF_HOURS, lag_terms
 from models.sendtime.model import SCHEMA, TIERS, HourModel
 from models.sendtime.serving import Models
 from models.sendtime.shares import Prior
-from schemas.policy import SendTime
+from schemas.policy import BUILT_IN, SendTime
 from sinks.registry.artefact import Artefact, pack
 from streams.engine.control import Control, Deployed
-from streams.serving import BUILT_IN
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 FACTS: dict[str, Any] = {"schema": SCHEMA, "trained_at": "2018-01-02T00:00:00+00:00"}
@@ -65,7 +64,7 @@ def intercept(seed: int | None, log_odds: float) -> dict[str, Any]:
 
 def by_hand(control: Control, send_time: SendTime) -> Models | None:
     """The models of a state of control, none of them damaged; None where no model ever had a role."""
-    if not control.champions and control.canary is None and control.shadow is None and not control.intercepts:
+    if control.models == (BUILT_IN,) and not control.champions and not control.intercepts:
         return None
     known = {artefact(seed).version: trained_like(seed) for seed in SEEDS}
     known[BUILT_IN] = HourModel.built_in(send_time)
@@ -80,4 +79,5 @@ def by_hand(control: Control, send_time: SendTime) -> Models | None:
         None if control.canary is None else shifted(control.canary.version),
         0.0 if control.canary is None else control.canary.share,
         None if control.shadow is None else shifted(control.shadow.version),
+        control.models,
     )

@@ -10,6 +10,7 @@ from models.deliver import Claim, Result
 from models.order import Ranks
 from schemas.lanes import Lane, Lanes
 from schemas.replies import NO_RULES, Replies
+from schemas.scopes import Scopes
 from schemas.units import Rate
 from sinks.transports import Message, Outcome
 from streams.sender import Prepared, Sender
@@ -38,7 +39,7 @@ class Scripted:
 
 
 def claim(name: str, lane: str = "gmail", expires_at: int = FOREVER, urgent: bool = False) -> Claim:
-    return Claim(name, f"r-{name}", "win_back", "win_back", lane, expires_at, 1, urgent)
+    return Claim(name, f"r-{name}", "win_back", "win_back", lane, expires_at, 1, urgent, "st-1")
 
 
 def prepare(claims: Sequence[Claim], now: int) -> list[Prepared | Result]:
@@ -53,7 +54,14 @@ def sender(
     **more: Any,
 ) -> Sender:
     lanes = Lanes(default=Lane(rate=Rate.parse(rate), **{"reserve": 0, **more}))
-    return Sender(lanes, replies, Ranks({}), prepare, lambda name, lane: transport)
+    return Sender(
+        lanes,
+        replies,
+        Ranks({}),
+        Scopes({"win_back": frozenset({"lapsing"})}),
+        prepare,
+        lambda name, lane: transport,
+    )
 
 
 async def results(of: Sender, count: int) -> dict[str, Result]:

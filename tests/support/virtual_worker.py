@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from models.order import Ranks
 from schemas import dispatch, topics
+from schemas.scopes import Scopes
 from sinks.transports import Message, Outcome
 from streams.agents.deliver import APP, MOST_AT_ONCE, Deliverer
 from streams.agents.dispatches import DispatchStore
@@ -83,8 +84,15 @@ class Worker:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.owned: set[int] = set()
         self.lines: dict[int, Line] = {}
-        lanes, ranks = cluster.lanes, Ranks.of(cluster.policy)
-        self.sender = Sender(lanes, cluster.replies, ranks, prepare, lambda *_: _Connections(self))
+        lanes, campaigns = cluster.lanes, cluster.policy.campaigns
+        self.sender = Sender(
+            lanes,
+            cluster.replies,
+            Ranks.of(cluster.policy),
+            Scopes.of(campaigns),
+            prepare,
+            lambda *_: _Connections(self),
+        )
         self.spec = Spec(
             APP,
             cast(Any, cluster.kafka),

@@ -2,16 +2,20 @@
 
 import getpass
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import typer
 
 from schemas import codec, topics
 from schemas.policy import Applied, Segment
+from schemas.scopes import SCOPES, Marks, Scope, Scoped, Scopes
 from streams import control
 from streams.cli import control as cli
-from streams.control import Change, ModelChange, ModelIntercept, Pause
+from streams.control import Change, FullHours, ModelChange, ModelIntercept, Pause, Role, What
 from streams.engine.control import Clock, Control, Intercept
+from streams.engine.kafka import Client
+from tests.support.cuts import PACKAGED
 
 AT = 1_486_141_920_000  # 2017-02-03 17:12 UTC
 SEGMENTS = (
@@ -21,7 +25,7 @@ SEGMENTS = (
 SCALED = Clock("scaled", AT, 1_700_000_000_000, 600.0)
 
 
-def _described(what: Pause | Clock | tuple[Segment, ...] | ModelChange | ModelIntercept) -> str:
+def _described(what: What) -> str:
     return cli.describe_change(Change(Control(), what, AT, "me", "a test"))
 
 
@@ -59,24 +63,104 @@ def test_a_pause_is_read_as_it_was_written(paused: bool) -> None:
     assert (change.what, change.at, change.who, change.why) == (Pause(paused), AT, "me", "a test")
 
 
-def test_pauses_of_a_campaign_a_lane_and_everything_are_lifted_each_by_itself() -> None:
+def _after(*pauses: Pause) -> Control:
     state = Control()
-    pauses = [Pause(True), Pause(True, campaign="win_back"), Pause(True, lane="gmail"), Pause(False)]
     for offset, pause in enumerate(pauses):
-        state = control.change_of(state, offset, control.pause_record(pause, "me", "a test", AT)).state
+        change = control.change_of(state, offset, control.pause_record(pause, "me", "a test", AT))
+        assert change.what == pause
+        state = change.state
+    return state
+
+
+CAMPAIGNS = PACKAGED.campaigns
+MARKS = Marks("news/gmail#3", "win_back", "win_back", "st-0123456789ab")
+
+
+@pytest.mark.parametrize(
+    ("of", "held"),
+    [
+        (None, True),
+        (("campaign", "win_back"), True),
+        (("campaign", "replenishment"), False),
+        (("lane", "news/gmail#3"), True),
+        (("lane", "news/gmail"), True),
+        (("lane", "gmail"), False),
+        (("provider", "gmail"), True),
+        (("provider", "yahoo"), False),
+        (("segment", "lapsing"), True),
+        (("segment", "big_spenders"), False),
+        (("template", "win_back"), True),
+        (("template", "replenishment"), False),
+        (("model", "st-0123456789ab"), True),
+        (("model", "built-in"), False),
+    ],
+)
+def test_a_pause_holds_what_is_in_its_scope_until_it_is_resumed(of: Scoped | None, held: bool) -> None:
+    scopes = Scopes.of(CAMPAIGNS)(MARKS)
+
+    assert _after(Pause(True, of)).holds(scopes) == held
+    assert not _after(Pause(True, of), Pause(False, of)).holds(scopes)
+
+
+def test_each_pause_is_lifted_by_itself() -> None:
+    lane: Scoped = ("lane", "gmail")
+    state = _after(Pause(True), Pause(True, ("campaign", "win_back")), Pause(True, lane), Pause(False))
 
     assert not state.paused
-    assert state.holds("win_back", "yahoo")
-    assert state.holds("replenishment", "gmail")
-    assert not state.holds("replenishment", "yahoo")
-    lifted = control.change_of(state, 4, control.pause_record(Pause(False, lane="gmail"), "me", "why", AT))
-    assert not lifted.state.holds("replenishment", "gmail")
+    assert state.held == {("campaign", "win_back"), lane}
+    assert control.change_of(
+        state, 4, control.pause_record(Pause(False, lane), "me", "why", AT)
+    ).state.held == {("campaign", "win_back")}
 
 
-def test_a_pause_written_before_there_were_scopes_is_of_everything() -> None:
-    old = codec.header(11) + control.pause_record(Pause(True), "me", "a test", AT)[5:-2]
+def test_what_no_model_chose_is_in_no_models_scope() -> None:
+    assert {scope for scope, _ in Scopes.of(CAMPAIGNS)(MARKS._replace(model=""))} == {*SCOPES} - {"model"}
 
-    assert control.change_of(Control(), 0, old).state == Control(1, True)
+
+@pytest.mark.parametrize(
+    "pause", [Pause(True), Pause(True, ("campaign", "win_back")), Pause(False, ("lane", "a"))]
+)
+@pytest.mark.parametrize("number", codec.ids_of(topics.CONTROL.name))
+def test_a_pause_written_by_an_older_version_is_read(number: int, pause: Pause) -> None:
+    change = {"paused": pause.paused} | dict([pause.of] if pause.of else [])
+    record = {"changed_at": AT, "changed_by": "me", "why": "a test", "change": ("opportune.Pause", change)}
+
+    read = control.change_of(Control(), 0, codec.header(number) + codec.body(number, record))
+
+    first = number == codec.ids_of(topics.CONTROL.name)[0]  # it knew no scopes
+    assert read.what == (Pause(pause.paused) if first else pause)
+
+
+def test_the_latest_full_hours_are_those_that_count() -> None:
+    state = Control()
+    for offset, full in enumerate([{"gmail": {5, 6}, "yahoo": {7}}, {"gmail": {9}, "yahoo": set()}]):
+        told = FullHours({provider: frozenset(hours) for provider, hours in full.items()})
+        change = control.change_of(state, offset, control.full_record(told, "me", "a test", AT))
+        state = change.state
+
+    assert state.full == {"gmail": {9}}
+    assert (
+        _described(change.what)
+        == "full hours: gmail 1 hour from 1970-01-01 09:00 UTC to 1970-01-01 10:00 UTC"
+    )
+
+
+def test_every_model_that_ever_had_a_role_keeps_its_number() -> None:
+    state = Control()
+    for offset, (version, role) in enumerate(
+        [
+            ("a", "canary"),
+            ("b", "shadow"),
+            ("a", "none"),
+            ("built-in", "champion"),
+            ("c", "champion"),
+            ("a", "canary"),
+        ]
+    ):
+        change = ModelChange(version, cast(Role, role))
+        state = control.change_of(state, offset, control.model_record(change, "me", "a test", AT)).state
+
+    assert state.models == ("built-in", "a", "b", "c")
 
 
 @pytest.mark.parametrize("clock", [Clock(), SCALED, Clock("plan", plan_id="year")])
@@ -129,8 +213,8 @@ def test_a_clock_says_how_it_runs_and_what_it_shows() -> None:
 
 def test_a_change_is_told_in_a_few_words() -> None:
     assert _described(Pause(True)) == "paused: everything"
-    assert _described(Pause(False, lane="gmail")) == "resumed: lane gmail"
-    assert _described(Pause(True, "win_back")) == "paused: campaign win_back"
+    assert _described(Pause(False, ("lane", "gmail"))) == "resumed: lane gmail"
+    assert _described(Pause(True, ("campaign", "win_back"))) == "paused: campaign win_back"
     assert _described(Clock()) == "clock real: 2017-02-03 17:12 UTC"
     assert _described(SEGMENTS[:1]) == "segments in force: viewers"
     assert _described(()) == "segments in force: none"
@@ -146,16 +230,27 @@ def test_a_user_without_a_name_is_still_somebody(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("campaign", "lane", "says"),
-    [("win_back", "gmail", "not both"), ("nosuch", None, "win_back"), (None, "nosuch", "gmail")],
+    ("scope", "says"),
+    [
+        ("campaign", "win_back"),
+        ("lane", "gmail.*other"),
+        ("provider", "gmail.*other"),
+        ("segment", "big_spenders.*lapsing"),
+        ("template", "win_back"),
+    ],
 )
 def test_a_pause_of_what_the_policy_does_not_know_is_refused_with_what_it_knows(
-    campaign: str | None, lane: str | None, says: str
+    scope: Scope, says: str
 ) -> None:
-    with pytest.raises(typer.BadParameter, match=says):
-        cli._pause(True, campaign, lane)
+    nowhere = Client("127.0.0.1:1", {})  # the files tell
+    with pytest.raises(typer.BadParameter, match=f"no {scope} 'nosuch'; there are .*{says}"):
+        cli._refuse_unknown((scope, "nosuch"), nowhere)
+    cli._refuse_unknown(("lane", "other"), nowhere)
 
 
-def test_what_the_policy_no_longer_has_can_still_be_resumed() -> None:
-    assert cli._pause(False, None, "gone") == Pause(False, lane="gone")
-    assert cli._pause(True, None, "other") == Pause(True, lane="other")
+def test_a_pause_names_one_scope() -> None:
+    options: dict[str, str | None] = dict.fromkeys(SCOPES)
+    assert cli._named(options) is None
+    assert cli._named(options | {"segment": "lapsing"}) == ("segment", "lapsing")
+    with pytest.raises(typer.BadParameter, match="name one"):
+        cli._named(options | {"segment": "lapsing", "lane": "gmail"})

@@ -10,9 +10,10 @@ import pytest
 from models.deliver import Claim, Kind, Result, Stop
 from models.pacing import Standing
 from schemas import codec, topics
-from schemas.dispatch import KEPT_MS, State
+from schemas.dispatch import KEPT_MS, LAYOUTS, State
 from schemas.lanes import Lane, Lanes
 from schemas.policy import Policy
+from schemas.scopes import Scoped
 from schemas.units import Milliseconds, Rate
 from streams.agents.deliver import MOST_AT_ONCE, Deliverer, Feedback, Paced
 from streams.agents.dispatches import DispatchStore
@@ -343,21 +344,53 @@ def test_what_waits_expires_at_the_campaigns_or_the_lanes_limit(world: World) ->
     assert world.standing == {"pending": 0, "in_flight": 0}
 
 
-def test_a_pause_holds_everything_one_campaign_or_one_lane(world: World) -> None:
-    world.cut(command(ONE), command(TWO, campaign="replenishment"), command(THREE, lane="yahoo"))
+def test_a_pause_holds_everything_or_what_is_in_its_scope(world: World) -> None:
+    messages = [
+        command(ONE),
+        command(TWO, campaign="replenishment", model="st-1"),
+        command(THREE, lane="yahoo#1", template="older"),
+    ]
 
-    def claimed(**control: Any) -> list[str]:
+    def claimed(*fresh: tuple[str, dict[str, Any]], **control: Any) -> list[str]:
         world.control = Control(**control)
-        lanes = {"gmail": 2, "yahoo": 1}
-        handled = world.cut(room=lambda lane: lanes[lane])
+        lanes = {"gmail": 2, "yahoo#1": 1}
+        handled = world.cut(*fresh, room=lambda lane: lanes[lane])
         ids = [effect.dispatch_id for effect in handled.effects]
         world.cut(results=[result(each, "returned") for each in ids])
         return ids
 
-    assert claimed(paused=True) == []
-    assert claimed(paused_campaigns=frozenset({"win_back"})) == [TWO]
-    assert claimed(paused_lanes=frozenset({"gmail"})) == [THREE]
+    assert claimed(*messages, paused=True) == []
+    assert claimed(held=frozenset({("segment", "lapsing"), ("model", "built-in")})) == [TWO]
+    assert claimed(held=frozenset({("template", "win_back"), ("model", "st-1")})) == [THREE]
+    assert claimed(held=frozenset({("provider", "yahoo"), ("lane", "news/gmail")})) == [ONE, TWO]
+    assert claimed(held=frozenset({("lane", "yahoo")})) == [ONE, TWO]
+    assert claimed(held=frozenset({("campaign", "win_back")})) == [TWO]
+    assert claimed(held=frozenset({("lane", "gmail")})) == [THREE]
     assert claimed(clock=Clock()) == [ONE, TWO, THREE]
+
+
+@pytest.mark.parametrize("of", [("campaign", "win_back"), ("segment", "lapsing"), ("model", "st-1")])
+def test_what_is_held_already_when_it_comes_is_not_claimed(world: World, of: Scoped) -> None:
+    world.control = Control(held=frozenset({of}))
+    assert world.cut(command(ONE, model="st-1"), room=1).effects == []
+    assert world.state(ONE) == State.WAITING
+
+
+def test_a_command_and_a_row_of_before_models_were_told_are_read(world: World) -> None:
+    topic, fields = command(ONE)
+    old = codec.ids_of(topic)[0]
+    record = Record(1, T0, b"gmail", codec.header(old) + codec.body(old, fields), ())
+    nexts = dict.fromkeys([t.name for t in topics.DISPATCH_SOURCES], 2)
+    feedback = Feedback(False, [], lambda *_: 1)
+    cut = Cut(0, 1, T0, T0, Control(), 0, None, False, {topic: Batch.of([record])}, nexts, feedback)
+    [handled] = world.handler.handle([(cut, world.store)])
+    [claim] = handled.effects
+    assert (claim.dispatch_id, claim.model) == (ONE, "")
+
+    first = np.zeros(1, LAYOUTS.of(1))
+    first["version"], first["lane"], first["expires_at"] = 1, b"gmail", T0
+    [row] = LAYOUTS.read([first.tobytes()])
+    assert (row["lane"], row["expires_at"], row["model"]) == (b"gmail", T0, b"")
 
 
 def test_an_ended_dispatch_is_remembered_as_long_as_its_command_can_come_again(world: World) -> None:

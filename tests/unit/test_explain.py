@@ -7,11 +7,13 @@ import pytest
 from confluent_kafka import Message
 
 from schemas import codec, topics
+from schemas.scopes import Scoped
 from sinks.audit_topic import AuditTopic
 from streams.cli import explain, show
 from streams.engine.control import Control
 from streams.engine.partitioner import partition_of
 from streams.explain import History, UnknownRecipient, history_of, kind_of
+from tests.support.cuts import PACKAGED
 
 CLICKS, AUDIT = topics.CLICKS.name, topics.AUDIT.name
 EVENING = 1_486_141_920_000  # 2017-02-03 17:12 UTC
@@ -358,13 +360,17 @@ def test_what_waits_is_told_with_its_lane_and_what_is_paused(steps: list[dict[st
     def shown(control: Control) -> str:
         console = show.console()
         with console.capture() as capture:
-            explain.tell(console, history, 0, control)
+            explain.tell(console, history, 0, control, PACKAGED.campaigns)
         return " ".join(capture.get().split())
 
     assert "waits on lane gmail since 2017-02-03 19:12 UTC, or is on its way" in shown(Control())
-    assert "paused: lane gmail" in shown(Control(paused_lanes=frozenset({"gmail"})))
-    assert "paused" not in shown(Control(paused_lanes=frozenset({"yahoo"})))
-    both = Control(paused=True, paused_campaigns=frozenset({"browse_abandonment"}))
+    assert "paused: lane gmail" in shown(Control(held=frozenset({("lane", "gmail")})))
+    assert "paused" not in shown(Control(held=frozenset({("lane", "yahoo")})))
+    scopes: list[Scoped] = [("provider", "gmail"), ("segment", "browse_abandoners")]
+    scopes += [("template", "browse_abandonment"), ("model", "st-0123456789ab")]
+    for of in scopes:
+        assert f"paused: {' '.join(of)}" in shown(Control(held=frozenset({of})))
+    both = Control(paused=True, held=frozenset({("campaign", "browse_abandonment")}))
     assert "paused: everything and campaign browse_abandonment" in shown(both)
 
 

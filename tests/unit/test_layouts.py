@@ -69,13 +69,13 @@ def test_what_is_no_row_is_not_read(value: bytes) -> None:
         LAYOUTS.read([value])
 
 
-def test_a_send_that_was_released_before_lanes_had_identities_and_parts_keeps_its_lane() -> None:
+def test_a_send_of_before_lanes_had_identities_and_models_were_told_keeps_its_lane() -> None:
     old = np.zeros(1, profile.LAYOUTS.versions[2])
     old["version"], old["recent"] = 3, np.arange(12)
     old["pending"][0, 5] = (profile.Slot.RELEASED, 3, 11, 12, b"\xff" * 16, b"gmail")
     [row] = profile.LAYOUTS.read([old.tobytes()])
-    assert row["pending"][5].item() == (profile.Slot.RELEASED, 3, 11, 12, b"\xff" * 16, b"gmail", 0, 0)
-    assert row["recent"].tolist() == [*range(2, 12)]
+    assert row["pending"][5].item() == (profile.Slot.RELEASED, 3, 11, 12, b"\xff" * 16, b"gmail", 0, 0, 0)
+    assert row["recent"].tolist() == [*range(4, 12)]
 
 
 def test_each_version_needs_its_step_and_begins_with_itself() -> None:

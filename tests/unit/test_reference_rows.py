@@ -50,7 +50,7 @@ def full_recipient() -> Recipient:
         slots=[
             None,
             Slot(False, 63, 11, 12, uuid.UUID(int=0)),
-            Slot(True, 0, 21, 22, uuid.UUID(int=2**128 - 1), "gmail", 7, 2),
+            Slot(True, 0, 21, 22, uuid.UUID(int=2**128 - 1), "gmail", 7, 2, 3),
             *[None] * 5,
         ],
         recent=[2**64 - 1, 1],
@@ -77,17 +77,17 @@ def test_packed_rings_and_lists_stand_where_the_layout_says() -> None:
     assert list(row["sent_campaign"]) == [0] * 10 + [3, 4]
     assert list(row["recent"][-3:]) == [0, 2**64 - 1, 1]
     assert [int(word) for word in row["segments"]] == [1 | 1 << 63, 1 | 1 << 63]
-    assert row["pending"][0].tobytes() == bytes(48)
+    assert row["pending"][0].tobytes() == bytes(50)
     assert row["pending"][2]["decision"].tobytes() == b"\xff" * 16
 
 
-def test_only_the_latest_twelve_releases_and_ten_hashes_are_kept() -> None:
+def test_only_the_latest_twelve_releases_and_eight_hashes_are_kept() -> None:
     recipient = Recipient(hour=0)
     for n in range(1, 15):
         recipient.remember_sent(n * 1000 - 999, n, goes=0)
         recipient.remember_event(n)
     assert recipient.sent == [(n, n) for n in range(3, 15)]
-    assert recipient.recent == list(range(5, 15))
+    assert recipient.recent == list(range(7, 15))
 
 
 # Clock

@@ -146,9 +146,10 @@ def test_the_last_pause_below_the_version_is_in_force() -> None:
     control: list[dict[str, Any]] = [
         {"offset": 0, "change": {"mode": "real"}},
         {"offset": 1, "change": {"paused": True}},
-        {"offset": 2, "change": {"paused": False}},
+        {"offset": 2, "change": {"paused": False, "lane": "gmail"}},
+        {"offset": 3, "change": {"paused": False, "lane": None}},
     ]
-    assert [paused_at(control, version) for version in range(4)] == [False, False, True, False]
+    assert [paused_at(control, version) for version in range(5)] == [False, False, True, True, False]
 
 
 def test_recomputing_from_the_journal_gives_the_rows_that_handling_gave() -> None:

@@ -62,15 +62,40 @@ def test_a_recall_is_asked_before_a_message_begins_and_again_before_it_is_handed
     run(story())
 
 
-@pytest.mark.parametrize(
-    "control",
-    [
-        Control(paused=True),
-        Control(paused_lanes=frozenset({"gmail"})),
-        Control(paused_campaigns=frozenset({"win_back"})),
-        Control(clock=Clock("plan", plan_id="year")),
-    ],
-)
+HOLDING = [
+    Control(paused=True),
+    *(
+        Control(held=frozenset({scoped}))
+        for scoped in (
+            ("lane", "gmail"),
+            ("provider", "gmail"),
+            ("campaign", "win_back"),
+            ("segment", "lapsing"),
+            ("template", "win_back"),
+            ("model", "st-1"),
+        )
+    ),
+    Control(clock=Clock("plan", plan_id="year")),
+]
+
+
+@pytest.mark.parametrize("control", HOLDING)
+def test_a_pause_that_comes_between_claim_and_hand_over_holds_the_message(control: Control) -> None:
+    async def story() -> None:
+        transport = Scripted()
+        transport.gate.clear()
+        of = sender(transport)
+        of.begin(0, [claim("a")], uptime())
+        await asyncio.sleep(0.05)
+        of.observe(control)
+        transport.gate.set()
+        assert (await results(of, 1))["a"].kind == "returned"
+        assert transport.sent == []
+
+    run(story())
+
+
+@pytest.mark.parametrize("control", HOLDING)
 def test_what_is_held_is_given_back(control: Control) -> None:
     async def story() -> None:
         transport = Scripted()
