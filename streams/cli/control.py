@@ -4,6 +4,7 @@ import getpass
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -11,6 +12,7 @@ import typer
 
 from schemas import policy_files
 from schemas.profile import HOUR_MS
+from schemas.routes import DEFAULT_IDENTITY, LaneName
 from schemas.scopes import SCOPES, Scope, Scoped, Scopes
 from schemas.settings import Settings
 from streams import cluster, worker
@@ -26,7 +28,9 @@ _EFFECT: Final = (
 )
 Why = Annotated[str, typer.Option("--why", help="Why, for whoever reads `opportune control log` later.")]
 OfCampaign = Annotated[str | None, typer.Option(help="Only this campaign, by its name in the policy files.")]
-OfLane = Annotated[str | None, typer.Option(help="Only this lane, for example gmail.")]
+OfLane = Annotated[
+    str | None, typer.Option(help="Only this lane with all its parts, for example gmail or news/gmail.")
+]
 OfProvider = Annotated[
     str | None, typer.Option(help="Only what goes to this mailbox provider, on whichever lane.")
 ]
@@ -231,7 +235,8 @@ def _refuse_unknown(of: Scoped | None, client: Client) -> None:
         return
     scope, name = of
     known = {*changing.current(client).models} if scope == "model" else _known(scope)
-    if name not in known:
+    whole = str(replace(LaneName.of(name), part=0)) if scope == "lane" else name
+    if whole not in known:
         raise typer.BadParameter(
             f"no {scope} {name!r}; there are {', '.join(sorted(known))}", param_hint=f"--{scope}"
         )
@@ -244,7 +249,8 @@ def _known(scope: Scope) -> set[str]:
     if scope == "provider":
         return providers
     if scope == "lane":
-        return providers | {*policy_files.load_lanes(folder).lane}
+        identities = (DEFAULT_IDENTITY, *policy_files.load_lanes(folder).identities)
+        return {str(LaneName(provider, identity)) for identity in identities for provider in providers}
     policy = policy_files.load(folder)
     if scope == "segment":
         return {name for names in Scopes.of(policy.campaigns).segments.values() for name in names}

@@ -246,6 +246,7 @@ def test_a_pause_of_what_the_policy_does_not_know_is_refused_with_what_it_knows(
     with pytest.raises(typer.BadParameter, match=f"no {scope} 'nosuch'; there are .*{says}"):
         cli._refuse_unknown((scope, "nosuch"), nowhere)
     cli._refuse_unknown(("lane", "other"), nowhere)
+    cli._refuse_unknown(("lane", "gmail#3"), nowhere)
 
 
 def test_a_pause_names_one_scope() -> None:
