@@ -31,7 +31,9 @@ _DUE_EVERY_MS: Final = 1000  # of wall clock: cuts made only because something i
 # Of a plan, in one transaction.
 _GROUPED_CUTS: Final = 16
 _GROUPED_RECORDS: Final = 4000
-_FEEDBACK_EVERY_MS: Final = 100  # of wall clock: cuts made only for what effects give; more would cost more
+# Cuts of a line with effects, unless one would be full: those give in trickles, and a transaction costs the
+# broker as much for one record as for a hundred.
+_EFFECTS_EVERY_S: Final = 0.1
 _FULL_BYTES: Final = 8 * 1024 * 1024  # of one topic, waiting for a cut
 _NO_SNAPSHOT: Final = -1  # no cut has such a number
 _NO_SLOTS: Final = np.empty(0, np.int64)
@@ -240,15 +242,17 @@ class Line:
         effects = self.spec.effects
         if self._draining:
             return effects is not None and effects.wanting(self.partition, self.store, now)
-        if self._more or any(self.buffers.values()) or control.version != self._control_seen:
+        if self._more or control.version != self._control_seen:
+            return True
+        waiting = max(map(len, self.buffers.values()))
+        if effects is not None:
+            if waiting < self.spec.cut_records and uptime() - self._made_at < _EFFECTS_EVERY_S:
+                return False
+            if self._resumed or effects.wanting(self.partition, self.store, now):
+                return True
+        if waiting:
             return True
         quiet_for = wall - self._last_cut_wall
-        if (
-            effects is not None
-            and quiet_for >= _FEEDBACK_EVERY_MS
-            and (self._resumed or effects.wanting(self.partition, self.store, now))
-        ):
-            return True
         if quiet_for >= _DUE_EVERY_MS and self.store.next_due() <= now:
             return True
         return self.entry is not None and quiet_for >= _IDLE_EVERY_MS
