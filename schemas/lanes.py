@@ -115,9 +115,17 @@ ProviderName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,11}$")]
 
 
 class Providers(Strict):
-    """Which mailbox provider a domain belongs to."""
+    """Which mailbox provider a domain belongs to; one that is not listed, by the host of its mail (`mx`)."""
 
     provider: dict[ProviderName, tuple[Domain, ...]]
+    mx: dict[Domain, ProviderName] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        unknown = sorted({*self.mx.values()} - self.provider.keys())
+        if unknown:
+            raise ValueError(f"mx names {', '.join(unknown)}, which is no provider here")
+        return self
 
     @model_validator(mode="after")
     def _once(self) -> Self:
@@ -139,3 +147,9 @@ class Providers(Strict):
     def of(self, domain: str) -> str:
         """The provider of a domain; `other` where none is known."""
         return self._of.get(domain.lower(), OTHER_PROVIDER)
+
+    def of_host(self, host: str) -> str:
+        """The provider whose host takes mail, by the longest domain above it; `other` where none is known."""
+        labels = host.lower().rstrip(".").split(".")
+        above = (".".join(labels[start:]) for start in range(len(labels)))
+        return next((self.mx[domain] for domain in above if domain in self.mx), OTHER_PROVIDER)

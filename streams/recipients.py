@@ -3,14 +3,14 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from schemas import codec, topics, zones
-from schemas.lanes import Providers
+from schemas.lanes import OTHER_PROVIDER, Providers
 from sinks.vault import Contact, Vault
 from streams import reading
 from streams.engine.cut import Out
@@ -29,6 +29,10 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ADDRESS: Final = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+(?![0-9]+\Z){_LABEL}")
+
+
+# Gets domains; gives the host that takes the mail of each, empty where none is known.
+Hosts = Callable[[Collection[str]], Mapping[str, str]]
 
 
 class UnusableFile(ValueError):
@@ -69,11 +73,13 @@ def load(
     client: Client,
     now: int,
     progress: Callable[[int], None],
+    hosts: Hosts | None = None,
 ) -> Imported:
     """Import a file: a batch at a time into the vault first, then onto `recipients.attributes`.
 
-    `now` is the time of the attributes, UTC ms; `progress` is told how many bytes of the file are done. Where
-    it breaks off, importing the file again is safe: the same rows give the same contacts and attributes.
+    `now` is the time of the attributes, UTC ms; `progress` is told how many bytes of the file are done. With
+    `hosts`, domains that no provider lists belong to the provider of the host that takes their mail. Where it
+    breaks off, importing the file again is safe: the same rows give the same contacts and attributes.
 
     Raises
     ------
@@ -84,7 +90,8 @@ def load(
     """
     result = Imported()
     try:
-        for good, done in _batches(read(path, providers), result):
+        for some, done in _batches(read(path, providers), result):
+            good = _rolled_up(some, providers, hosts)
             vault.put_many(recipient.contact for recipient in good)
             reading.produce(client, [_attributes(recipient, now) for recipient in good])
             result.good.update(recipient.provider for recipient in good)
@@ -96,10 +103,13 @@ def load(
     return result
 
 
-def check(path: Path, providers: Providers, progress: Callable[[int], None]) -> Imported:
+def check(
+    path: Path, providers: Providers, progress: Callable[[int], None], hosts: Hosts | None = None
+) -> Imported:
     """As `load`, and import nothing. Raises `UnusableFile`."""
     result = Imported()
-    for good, done in _batches(read(path, providers), result):
+    for some, done in _batches(read(path, providers), result):
+        good = _rolled_up(some, providers, hosts)
         result.good.update(recipient.provider for recipient in good)
         progress(done)
     return result
@@ -194,6 +204,25 @@ def _batches(
         result.refused.update(row.why for row in bad)
         result.bad += bad[: _MOST_REPORTED - len(result.bad)]
         yield [row for row, _ in some if isinstance(row, Recipient)], some[-1][1]
+
+
+def _rolled_up(
+    recipients: Sequence[Recipient], providers: Providers, hosts: Hosts | None
+) -> Sequence[Recipient]:
+    """Recipients with the providers of their hosts, where their domains are listed nowhere."""
+    if hosts is None:
+        return recipients
+    found = hosts({_domain(each) for each in recipients if each.provider == OTHER_PROVIDER})
+    return [
+        replace(each, provider=providers.of_host(found[_domain(each)]))
+        if each.provider == OTHER_PROVIDER
+        else each
+        for each in recipients
+    ]
+
+
+def _domain(recipient: Recipient) -> str:
+    return recipient.contact.address.rpartition("@")[2].lower()
 
 
 def _so_far(result: Imported) -> str:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 
 from schemas import policy_files
 from schemas.settings import Settings
+from sinks.mx import MxLookup
 from sinks.vault.sqlite import SqliteVault
 from streams import cluster, recipients
 from streams import control as changing
@@ -27,6 +28,9 @@ _app = typer.Typer(no_args_is_help=True, help="Who is behind the recipient ids: 
 def import_(
     file: Annotated[Path, typer.Argument(help="CSV in UTF-8: recipient_id,address,zone[,locale][,…].")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file; import nothing.")] = False,
+    mx: Annotated[
+        bool, typer.Option("--mx", help="Ask DNS whose hosts take the mail of domains that are not listed.")
+    ] = False,
 ) -> None:
     """Import addresses, zones and attributes from a CSV file.
 
@@ -34,6 +38,9 @@ def import_(
     locale; every further column is an attribute that templates may use, such as first_name. Addresses and
     attributes go into the contact vault and nowhere else; zone, locale and the mailbox provider of the
     address's domain go to recipients.attributes.
+
+    Which provider a domain belongs to is in providers.toml. With --mx, DNS is asked for the MX of every other
+    domain, and the table mx says whose host it is; where there is no answer in time it is "other".
 
     Bad rows are reported by line (the first 1,000) and left out, good ones are imported. Importing a file
     again is safe.
@@ -44,11 +51,12 @@ def import_(
     try:
         if dry_run:
             providers = policy_files.load_providers(policy_folder(settings))
-            with _progress(file, "checking recipients") as progress:
-                result = recipients.check(file, providers, progress)
+            with _progress(file, "checking recipients") as (progress, asked):
+                hosts = MxLookup(progress=asked) if mx else None
+                result = recipients.check(file, providers, progress, hosts)
         else:
             with closing(SqliteVault(settings.vault_path, settings.vault_key_path)) as vault:
-                result = import_file(file, vault, cluster.connect(settings), settings)
+                result = import_file(file, vault, cluster.connect(settings), settings, mx)
     except recipients.UnusableFile as error:
         Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
@@ -57,20 +65,28 @@ def import_(
         raise typer.Exit(1)
 
 
-def import_file(file: Path, vault: SqliteVault, client: Client, settings: Settings) -> Imported:
-    """Import a file with a progress bar. Raises as `streams.recipients.load`."""
+def import_file(
+    file: Path, vault: SqliteVault, client: Client, settings: Settings, mx: bool = False
+) -> Imported:
+    """Import a file with a progress bar, asking DNS or not. Raises as `streams.recipients.load`."""
     providers = policy_files.load_providers(policy_folder(settings))
-    with _progress(file, "importing recipients") as progress:
-        return recipients.load(file, providers, vault, client, _now(client), progress)
+    with _progress(file, "importing recipients") as (progress, asked):
+        hosts = MxLookup(progress=asked) if mx else None
+        return recipients.load(file, providers, vault, client, _now(client), progress, hosts)
 
 
 @contextmanager
-def _progress(file: Path, what: str) -> Iterator[Callable[[int], None]]:
+def _progress(file: Path, what: str) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+    """A bar; how it is told of the bytes that are done, and of the domains that were asked for."""
+    text = TextColumn("{task.description}")
     with Progress(
-        TextColumn(what), BarColumn(), DownloadColumn(), TimeElapsedColumn(), console=show.console()
+        text, BarColumn(), DownloadColumn(), TimeElapsedColumn(), console=show.console()
     ) as progress:
-        task = progress.add_task("", total=file.stat().st_size if file.is_file() else 0)
-        yield lambda done: progress.update(task, completed=done)
+        task = progress.add_task(what, total=file.stat().st_size if file.is_file() else 0)
+        yield (
+            lambda done: progress.update(task, completed=done),
+            lambda asked: progress.update(task, description=f"{what}, {asked:,} domains asked for"),
+        )
 
 
 def _now(client: Client) -> int:
