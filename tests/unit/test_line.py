@@ -1,5 +1,6 @@
 """When a line makes a cut, and when it must not."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from schemas import topics
 from schemas.profile import ROW
 from streams.agents.decide import Decider
+from streams.engine import line as line_module
 from streams.engine.batch import Batch
 from streams.engine.control import Clock, Control
 from streams.engine.cut import Cut, Handled
@@ -124,3 +126,42 @@ def test_a_topic_of_few_large_records_is_held_too(line: Line) -> None:
     large = Record(5, 0, b"ann", bytes(9 * 1024 * 1024), ())
     line.buffer("a", Batch.of([large]))
     assert not line.wants("a")
+
+
+class Quiet:
+    """Effects that give nothing and want nothing."""
+
+    def wanting(self, partition: int, store: Any, now: int) -> bool:
+        return False
+
+    def feedback(self, partition: int, resumed: Any) -> None: ...
+
+    def begin(self, partition: int, effects: Any, since: float) -> None: ...
+
+
+def test_a_line_with_effects_lets_records_gather_for_a_moment_unless_a_cut_is_full_or_work_is_left(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 1000.0
+    monkeypatch.setattr(line_module, "uptime", lambda: clock)
+    effects: Any = Quiet()
+    line.spec = replace(line.spec, effects=effects)
+    offset = 5
+
+    def arrive(count: int) -> Cut | None:
+        nonlocal offset
+        line.buffer("a", Batch.of([record(offset + n) for n in range(count)]))
+        offset += count
+        cut = line.next_cut(control(2), 0)
+        line.in_flight = None
+        return cut
+
+    assert arrive(1) is not None
+    assert arrive(9) is None
+    assert arrive(1) is not None, "full"
+    assert arrive(1) is None
+    clock += 0.2
+    assert arrive(0) is not None
+    assert arrive(0) is None
+    line._more = True  # said by the cut that was handled last
+    assert arrive(0) is not None
