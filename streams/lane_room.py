@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from math import inf
 from typing import Final
 
 from models.room import Supply, full_hours
-from schemas.lanes import Lanes
+from schemas.lanes import Lane, Lanes
 from schemas.profile import HOUR_MS, SECOND_MS
 from schemas.routes import LaneName
 from sinks.clickhouse.client import ClickHouse
@@ -73,23 +74,39 @@ def rates(house: Warehouse, now: int) -> dict[str, float]:
 def supply(
     provider: str, standings: Sequence[LaneStanding], of_day: Mapping[str, float], lanes: Lanes
 ) -> Supply:
-    """What goes to a provider on all its lanes together; by its settings where nothing went yet.
+    """What goes to a provider on all its lanes together; a lane's settings tell where nothing went yet.
 
     `of_day` are the lanes' average rates. A pause is not looked at: it ends nobody knows when.
     """
-    mine = [each for each in standings if LaneName.of(each.lane).provider == provider]
-    if not mine:
-        lane = lanes.of(provider)
-        share = (1 - lane.reserve) * lane.parts
+    told = {LaneName.of(each.lane): each for each in standings}
+    names = {name for name in told if name.provider == provider}
+    for whole in {replace(name, part=0) for name in names} or {LaneName(provider)}:
+        names |= {replace(whole, part=part) for part in range(lanes.of(str(whole)).parts)}
+    each = [
+        _supply(lanes.of(str(name)), told.get(name), of_day.get(str(name))) for name in sorted(names, key=str)
+    ]
+    return Supply(
+        sum(one.rate for one in each),
+        sum(one.waiting for one in each),
+        min(one.opens_at for one in each),
+        sum(one.a_day for one in each),
+        sum(one.left for one in each),
+    )
+
+
+def _supply(lane: Lane, standing: LaneStanding | None, rate: float | None) -> Supply:
+    """What goes on one lane, or part of one."""
+    share = 1 - lane.reserve
+    if standing is None:
         a_day = inf if lane.warm_up is None else max(1.0, lane.warm_up.first_day * share)
         return Supply(lane.rate * share, 0, 0, a_day, a_day)
-    allowed = [inf if each.allowed is None else each.allowed for each in mine]
+    a_day = inf if standing.allowed is None else standing.allowed
     return Supply(
-        sum(of_day.get(each.lane, each.rate) * (1 - each.set.reserve) for each in mine),
-        sum(each.waiting for each in mine),
-        min(each.stopped_until or 0 for each in mine),
-        sum(allowed),
-        sum(max(0.0, most - each.begun) for most, each in zip(allowed, mine, strict=True)),
+        (standing.rate if rate is None else rate) * share,
+        standing.waiting,
+        standing.stopped_until or 0,
+        a_day,
+        max(0.0, a_day - standing.begun),
     )
 
 

@@ -22,7 +22,8 @@ NOW = 20_000 * DAY_MS
 FIRST = NOW // HOUR_MS
 LANE = Lane(rate=Rate.parse("360/hr"), reserve=0.5)
 NEW = Lane(rate=Rate.parse("360/hr"), reserve=0.5, warm_up=WarmUp(first_day=50))
-LANES = Lanes(default=LANE, lane={"yahoo": NEW})
+PARTS = LANE.model_copy(update={"parts": 2})
+LANES = Lanes(default=LANE, lane={"yahoo": NEW, "news/gmail": PARTS}, identities={"news": 1})
 GOING = LaneStanding("gmail", NOW, NOW, LANE, 0.1, 2, 30, 200, 3, None, False, 1, 210, None, False)
 
 
@@ -32,16 +33,18 @@ def test_what_goes_to_a_provider_is_what_goes_on_all_its_lanes() -> None:
 
     found = lane_room.supply("gmail", [GOING, stopped, others], {"gmail": 0.08}, LANES)
 
-    assert found == Supply(0.5 * 0.08 + 0.5 * 0.01, 42, 0)
-    assert lane_room.supply("gmail", [stopped], {}, LANES).opens_at == NOW + 5
+    assert found.rate == pytest.approx(0.5 * (0.08 + 0.01 + 0.05)), "the other part goes as is set"
+    assert (found.waiting, found.opens_at) == (42, 0)
+    alone = lane_room.supply("other", [replace(GOING, lane="other", stopped_until=NOW + 5)], {}, LANES)
+    assert alone.opens_at == NOW + 5
 
 
 def test_a_warm_up_leaves_so_many_a_day_unless_another_lane_has_none() -> None:
     warm = replace(GOING, allowed=100.0, begun=70)
 
-    both = lane_room.supply("gmail", [warm, replace(warm, begun=120)], {}, LANES)
+    both = lane_room.supply("gmail", [warm, replace(warm, lane="shop/gmail", begun=120)], {}, LANES)
     assert (both.a_day, both.left) == (200.0, 30.0)
-    either = lane_room.supply("gmail", [warm, GOING], {}, LANES)
+    either = lane_room.supply("gmail", [warm, replace(GOING, lane="shop/gmail")], {}, LANES)
     assert (either.a_day, either.left) == (inf, inf)
 
 
