@@ -33,7 +33,7 @@ def simulate(
     recipients: Annotated[int, typer.Option(min=1000, help="How many there are.")] = 50_000,
     seeds: Annotated[int, typer.Option(min=1, help="So many times, each with another seed.")] = 1,
     swept: Annotated[
-        bool, typer.Option("--sweep", help="Every assumption halved and raised by half, one at a time.")
+        bool, typer.Option("--sweep", help="Every assumption halved and raised by half, on all cores.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
@@ -47,7 +47,7 @@ def simulate(
     parameters = Parameters.assumed()
     replies = policy_files.load_replies(worker.policy_folder(Settings()))
     console = show.console()
-    size = 2 * len([*parameters.names()]) if swept else seeds * len(SENDERS) * len(parameters.provider)
+    size = len(parameters.changes()) if swept else seeds * len(parameters.provider)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("simulating", total=size)
 
@@ -55,7 +55,10 @@ def simulate(
             progress.advance(task)
 
         if swept:
-            assumed = [*sweep(parameters, replies, days, recipients, 0, report)]
+            assumed = []
+            for each in sweep(parameters, replies, days, recipients, seeds):
+                assumed.append(each)
+                report()
         else:
             runs = [compare(parameters, replies, days, recipients, seed, report) for seed in range(seeds)]
     if swept:
@@ -99,39 +102,33 @@ def _range(values: Sequence[float], form: str) -> str:
 
 def _tell_sweep(console: Console, assumed: Sequence[Assumed], as_json: bool) -> None:
     """Say for which assumptions ours is not better in everything, and by how much it is at the least."""
-    worse = [
-        (each, other)
-        for each in assumed
-        for other in SENDERS[1:]
-        if not each.figures["ours"].better_than(each.figures[other])
-    ]
     if as_json:
-        told = [
-            {"where": each.where, "name": each.name, "factor": each.factor}
-            | {sender: vars(found) for sender, found in each.figures.items()}
+        rows = [
+            {"where": each.where, "name": each.name, "factor": each.factor, "aside": each.aside}
+            | {sender: [vars(seed[sender]) for seed in each.figures] for sender in SENDERS}
             for each in assumed
         ]
-        typer.echo(show.as_json(told))
+        typer.echo(show.as_json(rows))
         return
-    better = len(assumed) - len({(each.where, each.name, each.factor) for each, _ in worse})
     console.print(
-        f"Fewer deferrals, a better reputation, more in the inbox and more taken in time than both others: "
-        f"under {better} of {len(assumed)} changed assumptions."
+        "Fewer deferrals, a better reputation, more in the inbox and more taken in time than both others:"
     )
-    if not worse:
-        return
+    for aside, half in ((False, "tuned with"), (True, "held aside")):
+        some = [each for each in assumed if each.aside is aside]
+        better = sum(not each.not_better_than() for each in some)
+        console.print(f"under {better} of the {len(some)} changed assumptions {half}.")
     right = ("times", "taken", "theirs", "inbox", "theirs", "reputation", "theirs")
     made = show.table("assumption", "not better than", *right, right=right)
-    for each, other in worse:
-        ours, theirs = each.figures["ours"], each.figures[other]
-        pairs = (
-            (f"{ours.accepted:.1%}", f"{theirs.accepted:.1%}"),
-            (f"{ours.inbox:.1%}", f"{theirs.inbox:.1%}"),
-            (f"{ours.reputation:.2f}", f"{theirs.reputation:.2f}"),
-        )
-        figures = [figure for pair in pairs for figure in pair]
-        made.add_row(f"{each.where}.{each.name}", other, f"{each.factor:g}", *figures)
-    console.print(made)
+    for each in assumed:
+        for other in each.not_better_than():
+            figures = [
+                form.format(mean(getattr(seed[sender], what) for seed in each.figures))
+                for what, form in (("accepted", "{:.1%}"), ("inbox", "{:.1%}"), ("reputation", "{:.2f}"))
+                for sender in ("ours", other)
+            ]
+            made.add_row(f"{each.where}.{each.name}", other, f"{each.factor:g}", *figures)
+    if made.row_count:
+        console.print(made)
 
 
 def _plot(console: Console, run: dict[SenderName, By]) -> None:

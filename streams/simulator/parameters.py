@@ -69,10 +69,28 @@ class Parameters(Strict):
             for name in ProviderParameters.model_fields:
                 yield provider, name
 
+    def changes(self) -> list[tuple[str, str, float]]:
+        """Each number halved and raised by half, but for zeros: where it stands, its name, the factor."""
+        return [
+            (*each, factor) for each in self.names() if self._number(*each).value for factor in (0.5, 1.5)
+        ]
+
+    def aside(self, where: str, name: str) -> bool:
+        """Whether a number is held aside: every second one is, in the order in which they stand."""
+        return [*self.names()].index((where, name)) % 2 == 1
+
+    def touched(self, where: str) -> list[str]:
+        """The providers that a number concerns, by where it stands."""
+        return [*self.provider] if where == "sender" else [where]
+
+    def _number(self, where: str, name: str) -> Parameter:
+        number: Parameter = getattr(self.sender if where == "sender" else self.provider[where], name)
+        return number
+
     def scaled(self, where: str, name: str, factor: float) -> "Parameters":
         """The same but for one number."""
         of = self.sender if where == "sender" else self.provider[where]
-        number: Parameter = getattr(of, name)
+        number = self._number(where, name)
         changed = of.model_copy(update={name: number.model_copy(update={"value": number.value * factor})})
         if isinstance(changed, SenderParameters):
             return self.model_copy(update={"sender": changed})
