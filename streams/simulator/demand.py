@@ -9,7 +9,7 @@ from schemas.profile import DAY_MS, HOUR_MS
 from streams.simulator.parameters import Parameters
 
 BURST_DAYS: Final = (2, 5, 9, 12)  # twice a week, at ten in the morning
-_HOURS: Final = np.array(  # share of a day's messages by hour: chosen hours are people's, not a machine's
+HOURS: Final = np.array(  # share of a day's messages by hour: chosen hours are people's, not a machine's
     [0.5, 0.3, 0.2, 0.2, 0.3, 0.6, 1.5, 3, 4.5, 5, 5, 5, 5.5, 5, 5, 5, 5.5, 7, 9, 10, 9.5, 7, 4, 1.9]
 )
 
@@ -31,7 +31,7 @@ class Demand:
         # Some people get much more than others do.
         usual = chance.poisson(people * days * sender.messages_a_day.value)
         of_whom = np.minimum((chance.random(usual) ** 2 * people).astype(np.int64), people - 1)
-        hours = chance.choice(24, usual, p=_HOURS / _HOURS.sum())
+        hours = chance.choice(24, usual, p=HOURS / HOURS.sum())
         at = (chance.integers(0, days, usual) * 24 + hours + chance.random(usual)) * HOUR_MS
         urgent = chance.random(usual) < sender.transactional.value
         parts = [(at, of_whom, urgent)]

@@ -18,7 +18,7 @@ from schemas.replies import Replies
 from streams.simulator.demand import Demand, Outcome
 from streams.simulator.provider import MailboxProvider
 
-_EPOCH: Final = 20_000 * DAY_MS  # the days of a lane are days of a calendar
+EPOCH: Final = 20_000 * DAY_MS  # the days of a lane are days of a calendar
 
 
 def send(demand: Demand, mailbox: MailboxProvider, lane: Lane, replies: Replies) -> Outcome:
@@ -33,7 +33,7 @@ class _Run:
         self._released, self._expires = demand.released.tolist(), demand.expires.tolist()
         self._recipient, self._urgent = demand.recipient.tolist(), demand.urgent.tolist()
         self._mailbox, self._replies = mailbox, replies
-        self._pace = Pace(lane, _EPOCH)
+        self._pace = Pace(lane, EPOCH)
         self._attempts = [0] * len(self._released)
         self._gone: set[int] = set()
         self._ready: list[tuple[bool, float, int]] = []  # whether it can wait, until when, which
@@ -57,7 +57,7 @@ class _Run:
             which = self._ready[0][2]
             urgent = self._urgent[which]
             if urgent not in opens:
-                opens[urgent] = self._pace.opens_at(_EPOCH + now, urgent) - _EPOCH
+                opens[urgent] = self._pace.opens_at(EPOCH + now, urgent) - EPOCH
             if opens[urgent] > comes:
                 now = max(now, comes)
                 continue
@@ -98,8 +98,8 @@ class _Run:
         if answer.kind != "accepted":
             rule = self._replies.of(self._mailbox.name, answer.code, answer.text)
             says = heard(rule, answer.kind == "deferred")
-        self._pace.begins(_EPOCH + now, self._urgent[which])
-        self._pace.hears(_EPOCH + now, says)
+        self._pace.begins(EPOCH + now, self._urgent[which])
+        self._pace.hears(EPOCH + now, says)
         self._attempts[which] += 1
         if answer.kind == "accepted":
             outcome.accepted += 1

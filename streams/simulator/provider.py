@@ -27,11 +27,13 @@ _GREYLIST_MS: Final = 5 * MINUTE_MS
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply, and for a message that was taken whether it went into the inbox."""
+    """A reply, and for a message that was taken whether it went into the inbox, and what its reader does."""
 
     code: int
     text: str
     inbox: bool = False
+    clicks: bool = False
+    complains: bool = False
 
     @property
     def kind(self) -> Literal["accepted", "deferred", "bounced"]:
@@ -50,8 +52,12 @@ _BUSY_ELSEWHERE: Final = Answer(450, "4.7.1 too much mail for now, try again lat
 _STORM: Final = Answer(421, "4.3.2 service not available, try again later")
 _GREYLISTED: Final = Answer(451, "4.7.1 greylisted, try again in 5 minutes")
 _UNKNOWN: Final = Answer(550, "5.1.1 no such user here")
-_INBOX: Final = Answer(250, "2.0.0 OK", inbox=True)
 _SPAM: Final = Answer(250, "2.0.0 OK")
+_INBOX: Final = {
+    (clicks, complains): Answer(250, "2.0.0 OK", True, clicks, complains)
+    for clicks in (False, True)
+    for complains in (False, True)
+}
 
 
 class MailboxProvider:
@@ -135,14 +141,14 @@ class MailboxProvider:
         self._level += 1
         self._of_hour += 1
         self._taken += 1
-        inbox = self._draw() < self._inbox_share
-        if inbox:
-            clicks, complains = self._draw() < self._p["clicks"], self._draw() < self._p["complaints"]
-            if clicks or complains:
-                tells = self._to_come[int((now + _TELLS_MS) // HOUR_MS)]
-                tells[0] += clicks
-                tells[1] += complains
-        return _INBOX if inbox else _SPAM
+        if self._draw() >= self._inbox_share:
+            return _SPAM
+        clicks, complains = self._draw() < self._p["clicks"], self._draw() < self._p["complaints"]
+        if clicks or complains:
+            tells = self._to_come[int((now + _TELLS_MS) // HOUR_MS)]
+            tells[0] += clicks
+            tells[1] += complains
+        return _INBOX[clicks, complains]
 
     def _pass(self, now: float) -> None:
         """Let the hours pass: what is remembered fades, what people did is heard of."""
