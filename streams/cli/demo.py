@@ -53,7 +53,7 @@ def demo(
     the state folder, made anew each time.
     """
     console = Console()
-    settings = stack.demo_settings(Settings())
+    settings = stack.apart(Settings(), "demo")
     for each in stack.servers(settings):
         each.discard()
     shutil.rmtree(settings.state_dir, ignore_errors=True)

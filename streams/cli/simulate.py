@@ -1,6 +1,8 @@
 """`opportune simulate`: our lanes beside other senders, against providers that judge, in virtual time."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from statistics import mean
 from typing import Annotated, Any, Final
 
@@ -10,11 +12,14 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from infra.embedded import KafkaServer
 from schemas import policy_files
 from schemas.profile import MINUTE_MS
+from schemas.replies import Replies
 from schemas.settings import Settings
 from streams import worker
-from streams.cli import plots, show
+from streams.cli import plots, show, stack
+from streams.simulator import smtp
 from streams.simulator.compare import Assumed, By, Figures, compare, sweep
 from streams.simulator.parameters import Parameters
 from streams.simulator.run import SENDERS, SenderName
@@ -25,15 +30,21 @@ _COLOURS: Final[dict[SenderName, tuple[str, int]]] = {
     "retries only": ("░", 160),
 }
 _HEIGHT: Final = 9
+Report = Callable[[float, float], None]  # told how much is done, of how much
 _TWO_FROM: Final = 90
 
 
 def simulate(
-    days: Annotated[int, typer.Option(min=1, max=90, help="Days of virtual time.")] = 14,
-    recipients: Annotated[int, typer.Option(min=1000, help="How many there are.")] = 50_000,
+    days: Annotated[int | None, typer.Option(min=1, max=90, help="Days; 14, or 2 with --real.")] = None,
+    recipients: Annotated[
+        int | None, typer.Option(min=1000, help="How many there are; 50,000, or 2,000 with --real.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="So many times, each with another seed.")] = 1,
     swept: Annotated[
-        bool, typer.Option("--sweep", help="Every assumption halved and raised by half, one at a time.")
+        bool, typer.Option("--sweep", help="Every assumption halved and raised by half, on all cores.")
+    ] = False,
+    real: Annotated[
+        bool, typer.Option("--real", help="Ours through Kafka, DELIVER and SMTP, beside virtual time.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
@@ -41,35 +52,92 @@ def simulate(
 
     The lanes are DELIVER's own: pace, order, retries, and the rules of your replies.toml, but not the rates
     of your lanes.toml. Providers answer and judge as streams/simulator/parameters.toml says, where each
-    number has its source. Nothing is sent and no Kafka is needed: all is computed, in virtual time. A message
-    is taken in time if a provider took it before its expiry.
+    number has its source. Nothing is sent and no Kafka is needed: all is computed, in virtual time. With
+    --real the providers are SMTP servers of this machine instead, and a DELIVER worker sends to them. A
+    message is taken in time if a provider took it before its expiry.
     """
-    parameters = Parameters.assumed()
     replies = policy_files.load_replies(worker.policy_folder(Settings()))
     console = show.console()
-    size = 2 * len([*parameters.names()]) if swept else seeds * len(SENDERS) * len(parameters.provider)
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("simulating", total=size)
+        task = progress.add_task("simulating", total=None)
 
-        def report() -> None:
-            progress.advance(task)
+        def report(done: float, of: float) -> None:
+            progress.update(task, completed=done, total=of)
 
         if swept:
-            assumed = [*sweep(parameters, replies, days, recipients, 0, report)]
+            assumed = _swept(replies, days or 14, recipients or 50_000, seeds, report)
+        elif real:
+            pairs = _real(replies, days or 2, recipients or 2000, seeds, report)
         else:
-            runs = [compare(parameters, replies, days, recipients, seed, report) for seed in range(seeds)]
+            runs = _runs(replies, days or 14, recipients or 50_000, seeds, report)
     if swept:
         _tell_sweep(console, assumed, as_json)
-        return
-    figures = {sender: [Figures.of([*each[sender].values()]) for each in runs] for sender in SENDERS}
+    elif real:
+        _tell(console, pairs, as_json)
+        if not as_json:
+            _tell_agreement(console, pairs)
+    else:
+        _tell(
+            console, {name: [Figures.of([*run[name].values()]) for run in runs] for name in SENDERS}, as_json
+        )
+        if not as_json:
+            _plot(console, runs[0])
+
+
+def _runs(
+    replies: Replies, days: int, recipients: int, seeds: int, report: Report
+) -> list[dict[SenderName, By]]:
+    """All senders beside each other, in virtual time, for each seed."""
+    parameters, done = Parameters.assumed(), count(1)
+    of = seeds * len(parameters.provider)
+    return [
+        compare(parameters, replies, days, recipients, seed, lambda: report(next(done), of))
+        for seed in range(seeds)
+    ]
+
+
+def _swept(replies: Replies, days: int, recipients: int, seeds: int, report: Report) -> list[Assumed]:
+    parameters, found = Parameters.assumed(), []
+    for each in sweep(parameters, replies, days, recipients, seeds):
+        found.append(each)
+        report(len(found), len(parameters.changes()))
+    return found
+
+
+def _real(
+    replies: Replies, days: int, recipients: int, seeds: int, report: Report
+) -> dict[str, list[Figures]]:
+    """Ours in virtual time and through SMTP, for each seed."""
+    settings = stack.apart(Settings(), "simulator")
+    found: dict[str, list[Figures]] = {"ours, in virtual time": [], "ours, by SMTP": []}
+    for seed in range(seeds):
+        plan = smtp.Plan.of(days, recipients, seed)
+        KafkaServer(settings.state_dir, settings.cache_dir / "jars").discard()
+        shutil.rmtree(settings.state_dir, ignore_errors=True)
+        by = (smtp.virtual(plan, replies), smtp.real(plan, settings, lambda part: report(part, 1)))
+        for some, each in zip(found.values(), by, strict=True):
+            some.append(Figures.of([*each.values()]))
+    return found
+
+
+def _tell(console: Console, figures: Mapping[str, list[Figures]], as_json: bool) -> None:
     if as_json:
         typer.echo(show.as_json({sender: [vars(each) for each in some] for sender, some in figures.items()}))
-        return
-    console.print(_table(figures))
-    _plot(console, runs[0])
+    else:
+        console.print(_table(figures))
 
 
-def _table(figures: dict[SenderName, list[Figures]]) -> Table:
+def _tell_agreement(console: Console, pairs: Mapping[str, list[Figures]]) -> None:
+    """Say by how much SMTP's figures differ from virtual time's."""
+    names = ("accepted", "inbox", "expired", "deferrals", "reputation")
+    virtual, real = (
+        {name: mean(getattr(each, name) for each in some) for name in names} for some in pairs.values()
+    )
+    off = {name: real[name] / virtual[name] - 1 for name in names if virtual[name]}
+    console.print("By SMTP there are " + ", ".join(f"{by:+.1%} {name}" for name, by in off.items()) + ".")
+
+
+def _table(figures: Mapping[str, list[Figures]]) -> Table:
     right = ("taken in time", "inbox", "expired", "deferrals a message", "reputation", "urgent wait")
     made = show.table("sender", *right, right=right)
     for sender, some in figures.items():
@@ -80,7 +148,8 @@ def _table(figures: dict[SenderName, list[Figures]]) -> Table:
             _range([each.reputation for each in some], "{:.2f}"),
             _range([each.urgent_wait_ms / MINUTE_MS for each in some], "{:,.1f} min"),
         )
-    over = "Means over the seeds, and from lowest to highest. " if len(figures["ours"]) > 1 else ""
+    several = any(len(some) > 1 for some in figures.values())
+    over = "Means over the seeds, and from lowest to highest. " if several else ""
     made.caption = f"{over}Reputation: from 0 to 1, at the end."
     made.caption_justify = "left"
     return made
@@ -99,39 +168,33 @@ def _range(values: Sequence[float], form: str) -> str:
 
 def _tell_sweep(console: Console, assumed: Sequence[Assumed], as_json: bool) -> None:
     """Say for which assumptions ours is not better in everything, and by how much it is at the least."""
-    worse = [
-        (each, other)
-        for each in assumed
-        for other in SENDERS[1:]
-        if not each.figures["ours"].better_than(each.figures[other])
-    ]
     if as_json:
-        told = [
-            {"where": each.where, "name": each.name, "factor": each.factor}
-            | {sender: vars(found) for sender, found in each.figures.items()}
+        rows = [
+            {"where": each.where, "name": each.name, "factor": each.factor, "aside": each.aside}
+            | {sender: [vars(seed[sender]) for seed in each.figures] for sender in SENDERS}
             for each in assumed
         ]
-        typer.echo(show.as_json(told))
+        typer.echo(show.as_json(rows))
         return
-    better = len(assumed) - len({(each.where, each.name, each.factor) for each, _ in worse})
     console.print(
-        f"Fewer deferrals, a better reputation, more in the inbox and more taken in time than both others: "
-        f"under {better} of {len(assumed)} changed assumptions."
+        "Fewer deferrals, a better reputation, more in the inbox and more taken in time than both others:"
     )
-    if not worse:
-        return
+    for aside, half in ((False, "tuned with"), (True, "held aside")):
+        some = [each for each in assumed if each.aside is aside]
+        better = sum(not each.not_better_than() for each in some)
+        console.print(f"under {better} of the {len(some)} changed assumptions {half}.")
     right = ("times", "taken", "theirs", "inbox", "theirs", "reputation", "theirs")
     made = show.table("assumption", "not better than", *right, right=right)
-    for each, other in worse:
-        ours, theirs = each.figures["ours"], each.figures[other]
-        pairs = (
-            (f"{ours.accepted:.1%}", f"{theirs.accepted:.1%}"),
-            (f"{ours.inbox:.1%}", f"{theirs.inbox:.1%}"),
-            (f"{ours.reputation:.2f}", f"{theirs.reputation:.2f}"),
-        )
-        figures = [figure for pair in pairs for figure in pair]
-        made.add_row(f"{each.where}.{each.name}", other, f"{each.factor:g}", *figures)
-    console.print(made)
+    for each in assumed:
+        for other in each.not_better_than():
+            figures = [
+                form.format(mean(getattr(seed[sender], what) for seed in each.figures))
+                for what, form in (("accepted", "{:.1%}"), ("inbox", "{:.1%}"), ("reputation", "{:.2f}"))
+                for sender in ("ours", other)
+            ]
+            made.add_row(f"{each.where}.{each.name}", other, f"{each.factor:g}", *figures)
+    if made.row_count:
+        console.print(made)
 
 
 def _plot(console: Console, run: dict[SenderName, By]) -> None:

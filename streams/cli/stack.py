@@ -104,18 +104,18 @@ def up() -> None:
 
 
 def down() -> None:
-    """Stop what `up` and `demo` started here; data stay."""
-    for settings in (Settings(), demo_settings(Settings())):
+    """Stop what `up`, `demo` and `simulate --real` started here; data stay."""
+    for settings in (Settings(), apart(Settings(), "demo"), apart(Settings(), "simulator")):
         if settings.state_dir.exists():
             for each in reversed(servers(settings, Console())):
                 each.down()
 
 
-def demo_settings(settings: Settings) -> Settings:
-    """Settings of the demo: its own folder, and always the servers of this machine."""
+def apart(settings: Settings, name: str) -> Settings:
+    """Settings of what has its own folder, and always the servers of this machine: the demo, say."""
     addresses = ("brokers", "clickhouse", "webhook_url", "vault", "vault_key")
     here: dict[str, Any] = dict.fromkeys(addresses) | {"relay": (), "identity": {}}
-    return settings.model_copy(update={"state_dir": settings.state_dir / "demo", **here})
+    return settings.model_copy(update={"state_dir": settings.state_dir / name, **here})
 
 
 def status() -> None:

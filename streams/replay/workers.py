@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from infra.embedded.process import tail
 from schemas.settings import Settings
@@ -34,11 +35,13 @@ class Workers:
 
 
 @contextmanager
-def running(settings: Settings, roles: Mapping[str, int]) -> Iterator[Workers]:
+def running(
+    settings: Settings, roles: Mapping[str, int], environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Workers]:
     """Run so many workers of each role; at the end they are told to drain, and after 30 s ended.
 
     They are told in the order of `roles`, each role once those before it have ended: a later one still takes
-    in what an earlier one writes last.
+    in what an earlier one writes last. `environment` holds settings that this process has otherwise.
     """
     folder = settings.state_dir / "workers"
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,8 +53,12 @@ def running(settings: Settings, roles: Mapping[str, int]) -> Iterator[Workers]:
             with log.open("wb") as out:
                 children[log] = subprocess.Popen(  # noqa: S603 - our own command line
                     [sys.executable, "-m", "streams.cli.main", "run", role],
-                    env=os.environ
-                    | {"OPPORTUNE_STATE_DIR": str(settings.state_dir.absolute()), "OPPORTUNE_WEB_PORT": "0"},
+                    env={
+                        **os.environ,
+                        "OPPORTUNE_STATE_DIR": str(settings.state_dir.absolute()),
+                        "OPPORTUNE_WEB_PORT": "0",
+                        **environment,
+                    },
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,

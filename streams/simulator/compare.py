@@ -1,14 +1,18 @@
 """Senders beside each other: over seeds, and over every assumption halved and raised by half."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 from schemas.replies import Replies
+from streams.simulator.demand import Outcome
 from streams.simulator.parameters import Parameters
-from streams.simulator.run import SENDERS, Outcome, SenderName, run
+from streams.simulator.run import SENDERS, SenderName, run
 
 Report = Callable[[], None]
 By = dict[str, Outcome]  # by provider
+Each = dict[SenderName, Outcome]
 
 
 @dataclass(frozen=True)
@@ -57,42 +61,72 @@ class Figures:
 
 @dataclass(frozen=True)
 class Assumed:
-    """One assumption changed: where it stands, its name there, its factor, and what each sender then got."""
+    """One assumption changed: where it stands, its name there, its factor, and what each sender then got.
+
+    `figures` are by seed. Every second assumption is held `aside`: nothing is to be tuned by what it gives.
+    """
 
     where: str
     name: str
     factor: float
-    figures: dict[SenderName, Figures]
+    aside: bool
+    figures: list[dict[SenderName, Figures]]
+
+    def not_better_than(self) -> list[SenderName]:
+        """The other senders that ours is not better than in everything, with some seed."""
+        return [
+            other
+            for other in SENDERS[1:]
+            if not all(each["ours"].better_than(each[other]) for each in self.figures)
+        ]
 
 
 def compare(
     parameters: Parameters, replies: Replies, days: int, recipients: int, seed: int, report: Report
 ) -> dict[SenderName, By]:
-    """Every sender with every provider; `report` is called after each."""
-    found: dict[SenderName, By] = {}
-    for sender in SENDERS:
-        found[sender] = {}
-        for provider in parameters.provider:
-            found[sender][provider] = run(parameters, replies, provider, sender, days, recipients, seed)
-            report()
+    """Every sender with every provider; `report` is called after each provider."""
+    found: dict[SenderName, By] = {sender: {} for sender in SENDERS}
+    for provider in parameters.provider:
+        for sender, outcome in _each(parameters, replies, provider, days, recipients, seed).items():
+            found[sender][provider] = outcome
+        report()
     return found
 
 
 def sweep(
-    parameters: Parameters, replies: Replies, days: int, recipients: int, seed: int, report: Report
+    parameters: Parameters, replies: Replies, days: int, recipients: int, seeds: int
 ) -> Iterator[Assumed]:
-    """Every assumption halved and raised by half, one at a time; what it cannot touch is not run again."""
-    usual = compare(parameters, replies, days, recipients, seed, lambda: None)
-    for where, name in parameters.names():
-        for factor in (0.5, 1.5):
-            changed = parameters.scaled(where, name, factor)
-            # A provider's share of recipients is its own demand: the others' stays as it is.
-            touched = [*parameters.provider] if where == "sender" else [where]
-            figures = {}
-            for sender in SENDERS:
-                again = {
-                    each: run(changed, replies, each, sender, days, recipients, seed) for each in touched
-                }
-                figures[sender] = Figures.of([*(usual[sender] | again).values()])
-            report()
-            yield Assumed(where, name, factor, figures)
+    """Every assumption halved and raised by half, one at a time, with each seed, on all cores.
+
+    What an assumption cannot touch is not run again. They come one after another, as `changes` has them.
+    """
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as cores:
+
+        def begun(changed: Parameters, providers: Iterable[str]) -> list[dict[str, Future[Each]]]:
+            return [
+                {p: cores.submit(_each, changed, replies, p, days, recipients, seed) for p in providers}
+                for seed in range(seeds)
+            ]
+
+        usual = begun(parameters, parameters.provider)
+        # A provider's share of recipients is its own demand: the others' stays as it is.
+        cases = [
+            (change, begun(parameters.scaled(*change), parameters.touched(change[0])))
+            for change in parameters.changes()
+        ]
+        for (where, name, factor), again in cases:
+            figures = [
+                _figures([each.result() for each in (usual[seed] | again[seed]).values()])
+                for seed in range(seeds)
+            ]
+            yield Assumed(where, name, factor, parameters.aside(where, name), figures)
+
+
+def _each(
+    parameters: Parameters, replies: Replies, provider: str, days: int, recipients: int, seed: int
+) -> Each:
+    return {sender: run(parameters, replies, provider, sender, days, recipients, seed) for sender in SENDERS}
+
+
+def _figures(providers: Sequence[Each]) -> dict[SenderName, Figures]:
+    return {sender: Figures.of([each[sender] for each in providers]) for sender in SENDERS}

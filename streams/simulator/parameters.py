@@ -50,10 +50,29 @@ class ProviderParameters(Strict):
         return {name: float(getattr(self, name).value) for name in type(self).model_fields}
 
 
+class ServerParameters(Strict):
+    """What only SMTP servers have, see `streams.simulator.servers`; no part of the sweep."""
+
+    connections: Parameter
+    slow: Parameter
+    slow_s: Parameter
+    half_open: Parameter
+
+
+class RecipientParameters(Strict):
+    """What recipients do that providers do not judge by, see `streams.simulator.people`; as the servers'."""
+
+    scanned: Parameter
+    unsubscribes: Parameter
+    bounced_later: Parameter
+
+
 class Parameters(Strict):
     """All of them."""
 
     sender: SenderParameters
+    server: ServerParameters
+    recipient: RecipientParameters
     provider: dict[str, ProviderParameters]
 
     @classmethod
@@ -62,18 +81,39 @@ class Parameters(Strict):
         return cls.model_validate(tomllib.loads(Path(__file__).with_name("parameters.toml").read_text()))
 
     def names(self) -> Iterator[tuple[str, str]]:
-        """Where each number stands: in `sender` or a provider, by its name there."""
+        """Where each number of the sweep stands: in `sender` or a provider, by its name there."""
         for name in SenderParameters.model_fields:
             yield "sender", name
         for provider in self.provider:
             for name in ProviderParameters.model_fields:
                 yield provider, name
 
+    def changes(self) -> list[tuple[str, str, float]]:
+        """Each number halved and raised by half, but for zeros: where it stands, its name, the factor."""
+        return [
+            (*each, factor) for each in self.names() if self._number(*each).value for factor in (0.5, 1.5)
+        ]
+
+    def aside(self, where: str, name: str) -> bool:
+        """Whether a number is held aside: every second one is, in the order in which they stand."""
+        return [*self.names()].index((where, name)) % 2 == 1
+
+    def touched(self, where: str) -> list[str]:
+        """The providers that a number concerns, by where it stands."""
+        return [*self.provider] if where == "sender" else [where]
+
     def scaled(self, where: str, name: str, factor: float) -> "Parameters":
         """The same but for one number."""
-        of = self.sender if where == "sender" else self.provider[where]
-        number: Parameter = getattr(of, name)
+        of, number = self._of(where), self._number(where, name)
         changed = of.model_copy(update={name: number.model_copy(update={"value": number.value * factor})})
-        if isinstance(changed, SenderParameters):
-            return self.model_copy(update={"sender": changed})
-        return self.model_copy(update={"provider": self.provider | {where: changed}})
+        if where in self.provider:
+            return self.model_copy(update={"provider": self.provider | {where: changed}})
+        return self.model_copy(update={where: changed})
+
+    def _number(self, where: str, name: str) -> Parameter:
+        number: Parameter = getattr(self._of(where), name)
+        return number
+
+    def _of(self, where: str) -> Strict:
+        of: Strict = self.provider[where] if where in self.provider else getattr(self, where)
+        return of

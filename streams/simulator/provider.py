@@ -5,7 +5,9 @@ above the quota against a sender, clicks for it, all faded with a half-life. Non
 known; this one has the signs that providers publish.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, inf
 from typing import Final, Literal
@@ -22,25 +24,16 @@ _NEUTRAL: Final = 0.5  # share of the usual clicks at which a sender is neither 
 _LEAST: Final = 0.5  # share of what it is used to that it takes from the worst
 _GREYLIST_MS: Final = 5 * MINUTE_MS
 
-_BUSY: Final = {
-    "gmail": (421, "4.7.28 Gmail has detected an unusual rate of unsolicited mail"),
-    "yahoo": (421, "4.7.0 [TSS04] Messages temporarily deferred due to unexpected volume or user complaints"),
-    "outlook": (451, "4.7.650 The mail server has been temporarily rate limited due to IP reputation"),
-}
-_BUSY_ELSEWHERE: Final = (450, "4.7.1 too much mail for now, try again later")
-_STORM: Final = (421, "4.3.2 service not available, try again later")
-_GREYLISTED: Final = (451, "4.7.1 greylisted, try again in 5 minutes")
-_UNKNOWN: Final = (550, "5.1.1 no such user here")
-_TAKEN: Final = (250, "2.0.0 OK")
-
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply, and for a message that was taken whether it went into the inbox."""
+    """A reply, and for a message that was taken whether it went into the inbox, and what its reader does."""
 
     code: int
     text: str
     inbox: bool = False
+    clicks: bool = False
+    complains: bool = False
 
     @property
     def kind(self) -> Literal["accepted", "deferred", "bounced"]:
@@ -48,18 +41,40 @@ class Answer:
         return "accepted" if self.code < 400 else "deferred" if self.code < 500 else "bounced"
 
 
+_BUSY: Final = {
+    "gmail": Answer(421, "4.7.28 Gmail has detected an unusual rate of unsolicited mail"),
+    "yahoo": Answer(
+        421, "4.7.0 [TSS04] Messages temporarily deferred due to unexpected volume or user complaints"
+    ),
+    "outlook": Answer(451, "4.7.650 The mail server has been temporarily rate limited due to IP reputation"),
+}
+_BUSY_ELSEWHERE: Final = Answer(450, "4.7.1 too much mail for now, try again later")
+_STORM: Final = Answer(421, "4.3.2 service not available, try again later")
+_GREYLISTED: Final = Answer(451, "4.7.1 greylisted, try again in 5 minutes")
+_UNKNOWN: Final = Answer(550, "5.1.1 no such user here")
+_SPAM: Final = Answer(250, "2.0.0 OK")
+_INBOX: Final = {
+    (clicks, complains): Answer(250, "2.0.0 OK", True, clicks, complains)
+    for clicks in (False, True)
+    for complains in (False, True)
+}
+
+
 class MailboxProvider:
     """One provider over a span of virtual time; times in ms from its beginning, which never go back."""
 
     def __init__(self, name: str, parameters: ProviderParameters, days: int, seed: int) -> None:
-        self._name, self._p = name, parameters.values()
+        self.name, self._p = name, parameters.values()
+        self._busy = _BUSY.get(name, _BUSY_ELSEWHERE)
         chance = np.random.default_rng([seed, *name.encode()])
-        self._draws = chance.random(1 << 16).tolist()
+        self._draws: list[float] = chance.random(1 << 16).tolist()
         self._place = 0
         strikes = np.flatnonzero(chance.random(days) < self._p["storms"])
         begins = (strikes + chance.random(len(strikes))) * DAY_MS
         lasts = self._p["storm_min"] * MINUTE_MS
         self._storms: list[tuple[float, float]] = [(begin, begin + lasts) for begin in begins.tolist()]
+        self._storms.append((inf, inf))
+        self._unknown_share, self._greylisted_share = self._p["unknown"], self._p["greylisted"]
         self._to_come: defaultdict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])  # clicks, complaints
         self._first_seen: dict[int, float] = {}
         self._hour = 0
@@ -73,6 +88,8 @@ class MailboxProvider:
         self._unknown = _PRIOR * self._p["unknown"]
         self._pressed = 0.0
         self.reputation = self._judged()
+        self._settle()
+        self._passes_at = 0.0
 
     @property
     def quota(self) -> float:
@@ -82,41 +99,65 @@ class MailboxProvider:
 
     def answer(self, now: float, recipient: int) -> Answer:
         """Answer a message to a recipient."""
-        self._pass(now)
+        if now >= self._passes_at:
+            self._pass(now)
         self._tried += 1
-        if any(begin <= now < end for begin, end in self._storms):
-            return Answer(*_STORM)
-        quota = self.quota
-        self._level = max(0.0, self._level - (now - self._level_at) * quota / HOUR_MS)
-        self._level_at = now
-        if self._level + 1 > max(1.0, quota * _AT_ONCE_MS / HOUR_MS):
+        if self._storms[0][0] <= now:
+            return _STORM
+        self._empty(now)
+        if self._level + 1 > self._most_at_once:
             self._pressed += 1
-            return Answer(*_BUSY.get(self._name, _BUSY_ELSEWHERE))
-        if self._draw_of(recipient, 1) < self._p["unknown"]:
+            return self._busy
+        if self._draws[(recipient * 2_654_435_761 + 40_503) & 0xFFFF] < self._unknown_share:
             self._unknown += 1
-            return Answer(*_UNKNOWN)
-        if self._draw_of(recipient, 2) < self._p["greylisted"]:
+            return _UNKNOWN
+        if self._draws[(recipient * 2_654_435_761 + 81_006) & 0xFFFF] < self._greylisted_share:
             first = self._first_seen.setdefault(recipient, now)
             if now < first + _GREYLIST_MS:
-                return Answer(*_GREYLISTED)
+                return _GREYLISTED
         return self._take(now)
+
+    def answers(self, times: Sequence[float], recipients: Sequence[int]) -> list[tuple[Answer, int]]:
+        """Answer messages in order of time: each answer, and how many in a row got it."""
+        answers, place = [], 0
+        while place < len(times):
+            given, first = self.answer(times[place], recipients[place]), place
+            place += 1
+            if given is _STORM or given is self._busy:  # whoever comes before that ends is told the same
+                place = bisect_left(times, self._until(given), place)
+                self._tried += place - first - 1
+                if given is self._busy:
+                    self._pressed += place - first - 1
+            answers.append((given, place - first))
+        return answers
+
+    def _until(self, refused: Answer) -> float:
+        """Until when all are refused like the last one; no later than the hour's end, when it judges anew."""
+        begin, end = self._storms[0]
+        room = self._level_at + (self._level + 1 - self._most_at_once) / self._taken_per_ms
+        return min(end if refused is _STORM else min(room, begin), float((self._hour + 1) * HOUR_MS))
 
     def _take(self, now: float) -> Answer:
         self._level += 1
         self._of_hour += 1
         self._taken += 1
-        inbox = self._draw() < self.reputation**0.5
-        if inbox:
+        if self._draw() >= self._inbox_share:
+            return _SPAM
+        clicks, complains = self._draw() < self._p["clicks"], self._draw() < self._p["complaints"]
+        if clicks or complains:
             tells = self._to_come[int((now + _TELLS_MS) // HOUR_MS)]
-            tells[0] += self._draw() < self._p["clicks"]
-            tells[1] += self._draw() < self._p["complaints"]
-        return Answer(*_TAKEN, inbox=inbox)
+            tells[0] += clicks
+            tells[1] += complains
+        return _INBOX[clicks, complains]
 
     def _pass(self, now: float) -> None:
         """Let the hours pass: what is remembered fades, what people did is heard of."""
+        while self._storms[0][1] <= now:
+            self._storms.pop(0)
         hour = int(now // HOUR_MS)
         while self._hour < hour:
             self._hour += 1
+            self._empty(self._hour * HOUR_MS)
             fades = 0.5 ** (1 / (24 * self._p["memory_days"]))
             self._busiest, self._of_hour = max(self._busiest, self._of_hour), 0
             if self._hour % 24 == 0:
@@ -131,6 +172,19 @@ class MailboxProvider:
             self._unknown = self._unknown * fades + prior * self._p["unknown"]
             self._pressed *= fades
             self.reputation = self._judged()
+            self._settle()
+        self._passes_at = min((self._hour + 1) * HOUR_MS, self._storms[0][1])
+
+    def _empty(self, now: float) -> None:
+        """Let the quota empty the bucket."""
+        self._level = max(0.0, self._level - (now - self._level_at) * self._taken_per_ms)
+        self._level_at = now
+
+    def _settle(self) -> None:
+        """What follows from the quota and the reputation."""
+        self._taken_per_ms = self.quota / HOUR_MS
+        self._most_at_once = max(1.0, self.quota * _AT_ONCE_MS / HOUR_MS)
+        self._inbox_share = self.reputation**0.5
 
     def _judged(self) -> float:
         """Between 0 and 1; a sender of whom nothing is known is in the middle."""
@@ -145,8 +199,4 @@ class MailboxProvider:
 
     def _draw(self) -> float:
         self._place = (self._place + 1) & 0xFFFF
-        return float(self._draws[self._place])
-
-    def _draw_of(self, recipient: int, which: int) -> float:
-        """The same for a recipient each time."""
-        return float(self._draws[(recipient * 2_654_435_761 + which * 40_503) & 0xFFFF])
+        return self._draws[self._place]

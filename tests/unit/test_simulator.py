@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
+from models.lanes import Bucket
 from schemas import policy_files
 from schemas.profile import DAY_MS, HOUR_MS
 from schemas.replies import Replies
 from schemas.settings import Settings
+from streams.simulator import heedless
 from streams.simulator.compare import Figures, compare, sweep
+from streams.simulator.demand import Demand
 from streams.simulator.parameters import Parameters
-from streams.simulator.provider import MailboxProvider
-from streams.simulator.run import SENDERS, Demand, run
+from streams.simulator.provider import Answer, MailboxProvider
+from streams.simulator.run import SENDERS, run
 from streams.worker import policy_folder
 
 ASSUMED = Parameters.assumed()
@@ -114,9 +120,47 @@ def test_ours_is_deferred_less_trusted_more_and_delivers_more_than_the_others(se
         assert ours.inbox > other.inbox
 
 
-def test_a_sweep_changes_every_number_both_ways() -> None:
+def test_a_sweep_changes_every_number_both_ways_and_holds_every_second_aside() -> None:
     small = ASSUMED.model_copy(update={"provider": {"other": ASSUMED.provider["other"]}})
-    assumed = [*sweep(small, replies(), 2, 1000, 0, lambda: None)]
+    assumed = [*sweep(small, replies(), 2, 1000, 2)]
+    assert [(each.where, each.name, each.factor) for each in assumed] == small.changes()
     assert len(assumed) == 2 * len([*small.names()])
-    assert {each.factor for each in assumed} == {0.5, 1.5}
-    assert all({*each.figures} == {*SENDERS} for each in assumed)
+    assert sum(each.aside for each in assumed) in (len(assumed) // 2 - 1, len(assumed) // 2)
+    assert all({*seed} == {*SENDERS} for each in assumed for seed in each.figures)
+    unchanged = compare(small, replies(), 2, 1000, 1, lambda: None)
+    changed = next(each for each in assumed if each.name == "share")
+    assert changed.figures[1]["ours"] != Figures.of([*unchanged["ours"].values()])
+
+
+@pytest.mark.parametrize("name", ["gmail", "other"])
+def test_answers_together_are_those_one_by_one(name: str) -> None:
+    changed = {"storms": 0.5, "greylisted": 0.4, "unknown": 0.03}
+    together, singly = mailbox(name, **changed), mailbox(name, **changed)
+    chance = np.random.default_rng(5)
+    times = np.sort(chance.random(30_000) * 2 * DAY_MS).tolist()
+    recipients = chance.integers(0, 5000, len(times)).tolist()
+    given = [answer for answer, so_many in together.answers(times, recipients) for _ in range(so_many)]
+    assert given == [singly.answer(*each) for each in zip(times, recipients, strict=True)]
+    assert together.reputation == pytest.approx(singly.reputation)
+
+
+class Taking(MailboxProvider):
+    """Takes everything, and notes when it came."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.asked: list[float] = []
+
+    def answers(self, times: Sequence[float], recipients: Sequence[int]) -> list[tuple[Answer, int]]:
+        self.asked += times
+        return [(Answer(250, "2.0.0 OK"), len(times))]
+
+
+def test_a_fixed_rate_holds_and_waits_for_nobody() -> None:
+    demand = Demand.of(ASSUMED, "gmail", 1, RECIPIENTS, seed=4)
+    box = Taking("gmail", ASSUMED.provider["gmail"], 3, seed=1)
+    found = heedless.send(demand, box, Bucket.of(0.02, None))
+    times = box.asked
+    assert (np.diff(times) >= 50_000 - 1e-3).all()
+    assert found.accepted + found.expired == found.messages
+    assert found.accepted == len(times) > 0.95 * 0.02 * 2 * 86_400 * 0.7
