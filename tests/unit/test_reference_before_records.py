@@ -86,6 +86,7 @@ def test_a_due_send_is_released_on_the_lane_of_the_provider(world: World) -> Non
             "released_at": NOW + HOUR,
             "expires_at": NOW + DAY,
             "history": False,
+            "model": None,
         }
     ]
     [release] = bodies(result, "release")

@@ -58,7 +58,8 @@ def test_a_scheduled_send_takes_the_first_free_slot_and_starts_the_cooldown() ->
     assert decision["expires_at"] == NOW + DAY
     slot = world.ann.slots[1]
     assert slot is not None
-    assert slot == Slot(False, 2, decision["due_at"], NOW + DAY, uuid.UUID(decision["decision_id"]), "", 1)
+    decided_by = uuid.UUID(decision["decision_id"])
+    assert slot == Slot(False, 2, decision["due_at"], NOW + DAY, decided_by, model=1)
     assert world.ann.cooldown[2] == (NOW + 7 * DAY) // MINUTE
     jitter = int.from_bytes(slot.decision.bytes[8:16], "big") % 2_700_000
     assert slot.due_at % HOUR == jitter
