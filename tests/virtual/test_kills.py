@@ -53,7 +53,7 @@ def test_whenever_it_is_killed_each_message_goes_once_and_each_lost_claim_is_tol
             await _kill_one(cluster, points[cluster.deaths % len(points)])
             await _heal(cluster)
         load.cancel()
-        cluster.switch(paused=False, paused_lanes=frozenset())
+        cluster.switch(paused=False, held=frozenset())
         assert await cluster.until(cluster.ended, 2 * 3600)
         _check(cluster)
 
@@ -95,10 +95,10 @@ async def _load(cluster: Cluster) -> None:
         if chance.random() < 0.03:
             cluster.switch(
                 paused=chance.random() < 0.3,
-                paused_lanes=frozenset(chance.sample(_NAMES, chance.randint(0, 2))),
+                held=frozenset(("lane", name) for name in chance.sample(_NAMES, chance.randint(0, 2))),
             )
         elif chance.random() < 0.2:
-            cluster.switch(paused=False, paused_lanes=frozenset())
+            cluster.switch(paused=False, held=frozenset())
         await asyncio.sleep(0.5)
         cluster.produce(*late)
         late.clear()
@@ -163,5 +163,6 @@ def _check(cluster: Cluster) -> None:
     for at, which in cluster.server.taken:
         assert at < cluster.recalled.get(which, at) + _EFFECTIVE_MS, "a recall stops it"
         in_force = [each for since, until, each in states if since <= at and at - _EFFECTIVE_MS < until]
-        assert not all(each.paused for each in in_force), "a pause stops it"
+        lane = "lane", cluster.commands[which]["lane"]
+        assert not all(each.paused or lane in each.held for each in in_force), "a pause stops it"
     assert cluster.off() == []
