@@ -7,9 +7,11 @@ from collections import Counter
 
 import pytest
 
+from models.deliver import Result
 from schemas.lanes import Lane, Lanes
 from schemas.units import Rate
 from sinks.transports import Outcome
+from streams import sender
 from streams.engine.control import Control
 from streams.engine.failpoint import POINTS, SENDER_POINTS
 from streams.reconciling.deliveries import ENDS
@@ -43,6 +45,25 @@ _LOST = "the worker ended before it learnt the outcome"
 def test_whenever_it_is_killed_each_message_goes_once_and_each_lost_claim_is_told(
     kills: int, seed: int
 ) -> None:
+    _story(kills, seed)
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        ("streams.sender._KINDS", {**sender._KINDS, "unknown": "deferred"}),
+        ("models.deliver.lost", lambda which, now: Result(which, "returned", now)),
+    ],
+)
+def test_it_shows_where_a_message_goes_again_or_a_lost_claim_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, where: str, what: object
+) -> None:
+    monkeypatch.setattr(where, what)
+    with pytest.raises(AssertionError):
+        _story(10, 0)
+
+
+def _story(kills: int, seed: int) -> None:
     async def story(cluster: Cluster) -> None:
         cluster.server.answer = _answer
         load = asyncio.create_task(_load(cluster))

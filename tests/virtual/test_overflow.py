@@ -61,7 +61,7 @@ def _burst(cluster: Cluster, size: int) -> None:
 @pytest.mark.parametrize(
     ("size", "rate"),
     [
-        (20_000, 20),
+        (10_000, 10),
         pytest.param(500_000, 100, marks=[pytest.mark.faults, pytest.mark.soak, pytest.mark.timeout(1800)]),
     ],
 )
