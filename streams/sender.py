@@ -25,7 +25,7 @@ from schemas.replies import Replies
 from schemas.scopes import Marks, Scopes
 from sinks.transports import Message, Outcome, Transport
 from streams import events
-from streams.agents.deliver import Feedback, Paced
+from streams.agents.deliver import BEGIN_WITHIN_S, Feedback, Paced, too_soon
 from streams.agents.dispatches import DispatchStore
 from streams.engine.consumer import end_worker
 from streams.engine.control import Control
@@ -34,7 +34,6 @@ from streams.engine.failpoint import reach
 from streams.engine.store import Store
 
 _log = structlog.get_logger()
-_BEGIN_WITHIN_S: Final = 1.0
 # So much of a lane's rate is claimed ahead, that a slow commit does not leave it idle; and no more than it
 # began in as long just now, and finds free connections.
 _AHEAD_S: Final = 0.5
@@ -169,7 +168,8 @@ class Sender:
         """Whether a lane has room for any of the messages that wait."""
         room = {urgent: self._room(known, lane, urgent) > 0 for urgent in (True, False)}
         return any(room.values()) and any(
-            room[self._ranks.urgent(campaign)] for campaign in store.ready(lane, now, self._held)
+            room[self._ranks.urgent(campaign)]
+            for campaign in store.ready(lane, now, self._held, too_soon(now, self._control.clock))
         )
 
     def feedback(self, partition: int, resumed: Mapping[str, Any] | None) -> Feedback:
@@ -325,7 +325,7 @@ class Sender:
         """Whether a claimed message may still begin: asked when its turn comes."""
         clock = uptime()
         return (
-            clock - claimed.since <= _BEGIN_WITHIN_S
+            clock - claimed.since <= BEGIN_WITHIN_S
             and clock >= lane.rests_until
             and not known.draining
             and self._allowed(known, claimed.claim)

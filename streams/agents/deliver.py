@@ -25,7 +25,7 @@ from schemas.replies import NO_RULES, Replies
 from schemas.scopes import Scopes
 from streams.agents import letters
 from streams.agents.dispatches import DispatchStore, Held, marks_of
-from streams.engine.control import Control
+from streams.engine.control import Clock, Control
 from streams.engine.cut import Cut, Handled, Out, Turn
 from streams.engine.journal import Tally
 from streams.engine.kafka import Record
@@ -33,6 +33,7 @@ from streams.engine.store import UNKNOWN, Store
 
 APP: Final = "opportune-deliver"
 _RECALLS, _COMMANDS = (topic.name for topic in topics.DISPATCH_SOURCES)
+BEGIN_WITHIN_S: Final = 1.0  # of the wall clock, after the cut: a claim that has not begun then is given back
 MOST_AT_ONCE: Final = 1000  # commands or expiries in a cut: while they are handled, nothing is sent
 _LIMITS: Final = {"recipient_id": 128, "campaign": 63, "template": 63, "lane": 32, "model": 16}
 
@@ -108,6 +109,7 @@ class Deliverer:
             feedback.room,
             self._ranks,
             lambda marks: cut.control.holds(self._scopes(marks)),
+            too_soon(cut.now, cut.control.clock),
         )
         claims = self._gather(cut, table, [key for key in chosen if key not in touched])
         before = _plus(before, deliver.standing(claims.rows))
@@ -231,10 +233,16 @@ def _choose(
     room: Callable[[str, bool], int],
     ranks: Ranks,
     held: Held,
+    too_soon: int,
 ) -> list[bytes]:
-    """Which messages to claim: of each lane that has room, the first that may go and are not held."""
+    """Which messages to claim: of each lane that has room, the first that may go and are not held.
+
+    Where more waits than can go, the first in line would expire one by one before they could begin: what
+    expires by `too_soon` is passed over.
+    """
     fresh: defaultdict[str, defaultdict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
     waits = (work.rows["state"] == State.WAITING) & (work.rows["not_before"] <= now)
+    waits &= work.rows["expires_at"] > too_soon
     for i in np.flatnonzero(waits).tolist():
         row = work.rows[i]
         marks = marks_of(row)
@@ -246,7 +254,7 @@ def _choose(
         all_room, others_room = room(lane, True), room(lane, False)
         if all_room <= 0:
             continue
-        ready = table.ready(lane, now, held)
+        ready = table.ready(lane, now, held, too_soon)
         waiting = {
             campaign: heapq.merge(_left(ready.get(campaign, iter(())), gone), sorted(fresh[lane][campaign]))
             for campaign in {*ready, *fresh[lane]}
@@ -262,6 +270,11 @@ def _choose(
         for campaign in went:
             table.turns[lane].took(campaign, ranks(campaign))
     return chosen
+
+
+def too_soon(now: int, clock: Clock) -> int:
+    """The last moment of the deployment's clock that may pass before a claim of now begins."""
+    return now + round(BEGIN_WITHIN_S * 1000 * clock.pace)
 
 
 def _left(waiting: Iterator[Entry], gone: Collection[bytes]) -> Iterator[Entry]:

@@ -115,17 +115,17 @@ class DispatchStore:
         self._promote(now)
         return sorted({marks.lane for marks, number in self._numbers.items() if self._queues[number]})
 
-    def ready(self, lane: str, now: int, held: Held) -> dict[str, Iterator[Entry]]:
+    def ready(self, lane: str, now: int, held: Held, too_soon: int) -> dict[str, Iterator[Entry]]:
         """Messages of a lane that may go at `now`, by campaign if it has any, the earliest deadline first.
 
-        What has expired is none of them.
+        Those that expire by `too_soon` are none of them.
         """
         self._promote(now)
         found: defaultdict[str, list[Iterator[Entry]]] = defaultdict(list)
         for marks, number in self._numbers.items():
             queue = self._queues[number]
-            if marks.lane == lane and _reaches(queue, now + 1) and not held(marks):
-                found[marks.campaign].append(map(_entry, queue.irange(_READY.pack(now + 1))))
+            if marks.lane == lane and _reaches(queue, too_soon + 1) and not held(marks):
+                found[marks.campaign].append(map(_entry, queue.irange(_READY.pack(too_soon + 1))))
         return {campaign: heapq.merge(*some) for campaign, some in found.items()}
 
     def _index(self, keys: Sequence[bytes], rows: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from schemas import topics
+from schemas.dispatch import State
 from streams.engine.failpoint import SENDER_POINTS
 from tests.support import faults, mail, oracle
 from tests.support.faults import KILLED
@@ -19,23 +20,33 @@ from tests.support.stack import Stack
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
 _LANES = '[default]\nrate = "10/s"\n'
-_MESSAGES = 400
-_OF_ITS_LINE = ("after_begin", "after_produce", "after_commit", "after_settle")
+_POINTS = (*SENDER_POINTS, "after_begin", "after_produce", "after_commit", "after_settle")
 
 
 @pytest.mark.parametrize("seed", faults.seeds(5))
 def test_a_sender_killed_at_every_failpoint_mails_nothing_twice(tmp_path: Path, seed: int) -> None:
+    _killed(tmp_path, seed, kills=len(_POINTS), messages=500)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", faults.seeds(1))
+def test_a_sender_killed_twenty_times_under_load_mails_nothing_twice(tmp_path: Path, seed: int) -> None:
+    _killed(tmp_path, seed, kills=20, messages=1500)
+
+
+def _killed(folder: Path, seed: int, kills: int, messages: int) -> None:
+    """Kill senders one after the other, each at a failpoint, while messages go and wait."""
     chance = faults.chance_of(seed)
-    points = [*SENDER_POINTS, *_OF_ITS_LINE]
-    chance.shuffle(points)
-    with mail.running(tmp_path, _MESSAGES, lanes=_LANES) as stack:
-        commands = [command(f"lane{i % 3}", i) for i in range(_MESSAGES)]
+    points = [point for _ in range(0, kills, len(_POINTS)) for point in chance.sample(_POINTS, len(_POINTS))]
+    with mail.running(folder, messages, lanes=_LANES) as stack:
+        commands = [command(f"lane{i % 3}", i) for i in range(messages)]
         mail.produce(stack, topics.COMMANDS.name, commands)
         static = faults.static("sender")
-        for point in points:
+        for point in points[:kills]:
             failpoint = f"deliver.{point}:kill@{chance.randint(1, 12)}"
             worker = stack.start_worker("deliver", OPPORTUNE_FAILPOINT=failpoint, **static)
             assert faults.await_end(stack, worker) == KILLED, stack.log(worker)[-3000:]
+        assert State.WAITING in mail.states(stack).values(), "there was something to send all the time"
         last = stack.start_worker("deliver", **static)
         dispatches = {each["dispatch_id"] for each in commands}
         mail.await_ended(stack, dispatches)
@@ -43,7 +54,7 @@ def test_a_sender_killed_at_every_failpoint_mails_nothing_twice(tmp_path: Path, 
         oracle.assert_mailed(stack, dispatches)
         kinds = Counter(outcome["kind"] for outcome in mail.outcomes(stack))
         assert 0 < kinds["unknown"] == _unknown_in_flight(stack), kinds
-        assert kinds["delivered"] + kinds["unknown"] == _MESSAGES, kinds
+        assert kinds["delivered"] + kinds["unknown"] == messages, kinds
 
 
 def _unknown_in_flight(stack: Stack) -> int:

@@ -95,7 +95,7 @@ class Cluster:
         self.commands: dict[str, dict[str, Any]] = {}
         self.recalled: dict[str, int] = {}  # when, by dispatch
         self.workers: list[Worker] = []
-        self.watches: list[Callable[[Cut, Sequence[Any]], None]] = []  # told of each cut that is handled
+        self.watches: list[Callable[[Cut], None]] = []  # told of each cut that is handled
         self.errors: list[BaseException] = []
         self.deaths = 0
         self.orphans: set[tuple[str, int]] = set()  # claims whose worker died: dispatch, attempts before

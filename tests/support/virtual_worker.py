@@ -211,7 +211,7 @@ class Worker:
             self.cluster.time.spend(_ROW_S * len(handled.keys) + _OUTPUT_S * len(handled.outputs))
             line.stage(cut, handled)
             for watch in self.cluster.watches:
-                watch(cut, handled.effects)
+                watch(cut)
 
     async def _finish(self, line: Line) -> None:
         staged = line._staged

@@ -424,7 +424,7 @@ def test_a_recovered_table_knows_what_may_go_next(world: World) -> None:
     recovered = DispatchStore()
     for _, keys, rows in world.store.batches():
         recovered.put_many(keys, rows, np.zeros(len(rows), np.int64))
-    ready = recovered.ready("gmail", T0 + HOUR, lambda *_: False)
+    ready = recovered.ready("gmail", T0 + HOUR, lambda *_: False, T0 + HOUR)
     assert {name: [key.decode() for _, key in waiting] for name, waiting in ready.items()} == {
         "win_back": [THREE, TWO, ONE]
     }

@@ -34,7 +34,7 @@ def _put(into: DispatchStore, states: dict[str, State], due: int = NEVER) -> Non
 
 
 def _ready(table: DispatchStore) -> list[str]:
-    ready = table.ready("gmail", NOW, lambda *_: False)
+    ready = table.ready("gmail", NOW, lambda *_: False, NOW)
     return [key.decode() for _, key in ready.get("win_back", ())]
 
 
@@ -63,10 +63,10 @@ def test_a_table_opened_again_knows_what_waits_what_is_claimed_and_when_all_is_d
     assert len(again.due(NOW + 1000 + KEPT_MS)) == 6
 
 
-def test_what_has_expired_does_not_go_before_it_is_written_down(tmp_path: Path) -> None:
+def test_what_expires_before_it_could_begin_is_left_out(tmp_path: Path) -> None:
     _, table = _opened(tmp_path / "p")
     _put(table, STATES)
-    ready = table.ready("gmail", NOW + 999, lambda *_: False)
+    ready = table.ready("gmail", NOW, lambda *_: False, NOW + 999)
     assert [key for _, key in ready["win_back"]] == [b"a"]
 
 
@@ -139,7 +139,7 @@ class Index(RuleBasedStateMachine):
             for key, (_, of, campaign, expires_at, not_before) in waiting.items():
                 if of == lane and expires_at > self.now >= not_before:
                     expected.setdefault(campaign.decode(), []).append((expires_at, key))
-            ready = self.table.ready(lane.decode(), self.now, lambda *_: False)
+            ready = self.table.ready(lane.decode(), self.now, lambda *_: False, self.now)
             assert {campaign: [*entries] for campaign, entries in ready.items()} == {
                 campaign: sorted(entries) for campaign, entries in expected.items()
             }

@@ -7,9 +7,11 @@ from collections import Counter
 
 import pytest
 
+from models.deliver import Result
 from schemas.lanes import Lane, Lanes
 from schemas.units import Rate
 from sinks.transports import Outcome
+from streams import sender
 from streams.engine.control import Control
 from streams.engine.failpoint import POINTS, SENDER_POINTS
 from streams.reconciling.deliveries import ENDS
@@ -43,6 +45,25 @@ _LOST = "the worker ended before it learnt the outcome"
 def test_whenever_it_is_killed_each_message_goes_once_and_each_lost_claim_is_told(
     kills: int, seed: int
 ) -> None:
+    _story(kills, seed)
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        ("streams.sender._KINDS", {**sender._KINDS, "unknown": "deferred"}),
+        ("models.deliver.lost", lambda which, now: Result(which, "returned", now)),
+    ],
+)
+def test_it_shows_where_a_message_goes_again_or_a_lost_claim_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, where: str, what: object
+) -> None:
+    monkeypatch.setattr(where, what)
+    with pytest.raises(AssertionError):
+        _story(10, 0)
+
+
+def _story(kills: int, seed: int) -> None:
     async def story(cluster: Cluster) -> None:
         cluster.server.answer = _answer
         load = asyncio.create_task(_load(cluster))
@@ -53,7 +74,7 @@ def test_whenever_it_is_killed_each_message_goes_once_and_each_lost_claim_is_tol
             await _kill_one(cluster, points[cluster.deaths % len(points)])
             await _heal(cluster)
         load.cancel()
-        cluster.switch(paused=False, paused_lanes=frozenset())
+        cluster.switch(paused=False, held=frozenset())
         assert await cluster.until(cluster.ended, 2 * 3600)
         _check(cluster)
 
@@ -95,10 +116,10 @@ async def _load(cluster: Cluster) -> None:
         if chance.random() < 0.03:
             cluster.switch(
                 paused=chance.random() < 0.3,
-                paused_lanes=frozenset(chance.sample(_NAMES, chance.randint(0, 2))),
+                held=frozenset(("lane", name) for name in chance.sample(_NAMES, chance.randint(0, 2))),
             )
         elif chance.random() < 0.2:
-            cluster.switch(paused=False, paused_lanes=frozenset())
+            cluster.switch(paused=False, held=frozenset())
         await asyncio.sleep(0.5)
         cluster.produce(*late)
         late.clear()
@@ -163,5 +184,6 @@ def _check(cluster: Cluster) -> None:
     for at, which in cluster.server.taken:
         assert at < cluster.recalled.get(which, at) + _EFFECTIVE_MS, "a recall stops it"
         in_force = [each for since, until, each in states if since <= at and at - _EFFECTIVE_MS < until]
-        assert not all(each.paused for each in in_force), "a pause stops it"
+        lane = "lane", cluster.commands[which]["lane"]
+        assert not all(each.paused or lane in each.held for each in in_force), "a pause stops it"
     assert cluster.off() == []
