@@ -120,9 +120,11 @@ async def _load(cluster: Cluster) -> None:
             )
         elif chance.random() < 0.2:
             cluster.switch(paused=False, held=frozenset())
-        await asyncio.sleep(0.5)
-        cluster.produce(*late)
-        late.clear()
+        try:
+            await asyncio.sleep(0.5)
+        finally:  # also where it ends here: what was recalled comes
+            cluster.produce(*late)
+            late.clear()
 
 
 async def _kill_one(cluster: Cluster, point: str) -> None:
