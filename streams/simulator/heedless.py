@@ -81,10 +81,10 @@ class _Run:
             if now >= until:
                 break
             line.popleft()
-            if now >= expires[which]:
-                self._outcome.expired += 1
-            elif is_gone[recipient[which]]:
+            if is_gone[recipient[which]]:
                 self._outcome.bounced += 1
+            elif now >= expires[which]:
+                self._outcome.expired += 1
             else:
                 level = max(level, now) + interval
                 going.append((now, which))

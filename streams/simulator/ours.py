@@ -97,11 +97,11 @@ class _Run:
     def _try(self, which: int, now: float) -> bool:
         """Send a message, unless it has expired or nobody is there; returns whether it was sent."""
         outcome = self._outcome
-        if now >= self._expires[which]:
-            outcome.expired += 1
-            return False
         if self._recipient[which] in self._gone:
             outcome.bounced += 1
+            return False
+        if now >= self._expires[which]:
+            outcome.expired += 1
             return False
         answer = self._mailbox.answer(now, self._recipient[which])
         says = Heard("accepted")

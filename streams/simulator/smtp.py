@@ -140,7 +140,10 @@ def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> tuple
         cluster.create_topics(client, settings)
         control.set_clock(client, time_of.clock, "simulate", "stands at the beginning")
         port = ending.enter_context(servers.running(mailboxes))
-        environment = {
+        environment = {  # whatever this process has: the worker must not come near a deployment
+            "OPPORTUNE_BROKERS": client.brokers,
+            "OPPORTUNE_VAULT": str(settings.vault_path.absolute()),
+            "OPPORTUNE_VAULT_KEY": str(settings.vault_key_path.absolute()),
             "OPPORTUNE_RELAY": f"{servers.HOST}:{port}",
             "OPPORTUNE_RELAY_TLS": "none",
             "OPPORTUNE_POLICY_DIR": str(_policy(plan, settings)),
@@ -212,14 +215,14 @@ class _Feed:
             while place < len(self._order) and self._order[place][0] <= at:
                 self._release(*self._order[place][1:])
                 place += 1
-            while said:
-                self._hear(said.popleft())
+            self._hear_all(said)
             while self._acts and self._acts[0].at <= at:
                 self._act(heapq.heappop(self._acts))
             self._producer.poll(0)
             running.check()
             tell(at / self._until)
             time.sleep(_POLL_S)
+        self._hear_all(said)
         self._producer.flush()
 
     @property
@@ -256,6 +259,10 @@ class _Feed:
         self._released[command["dispatch_id"]] = command
         self._to[command["recipient_id"]].append(command["dispatch_id"])
         self._write(topics.COMMANDS.name, command)
+
+    def _hear_all(self, said: deque[Said]) -> None:
+        while said:
+            self._hear(said.popleft())
 
     def _hear(self, said: Said) -> None:
         """Learn of an answer, as DECIDE does of a permanent bounce; and let people have what was taken."""
