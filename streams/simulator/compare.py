@@ -87,7 +87,7 @@ def compare(
     """Every sender with every provider; `report` is called after each provider."""
     found: dict[SenderName, By] = {sender: {} for sender in SENDERS}
     for provider in parameters.provider:
-        for sender, outcome in _each(parameters, replies, provider, days, recipients, seed).items():
+        for sender, outcome in run(parameters, replies, provider, days, recipients, seed).items():
             found[sender][provider] = outcome
         report()
     return found
@@ -104,7 +104,7 @@ def sweep(
 
         def begun(changed: Parameters, providers: Iterable[str]) -> list[dict[str, Future[Each]]]:
             return [
-                {p: cores.submit(_each, changed, replies, p, days, recipients, seed) for p in providers}
+                {p: cores.submit(run, changed, replies, p, days, recipients, seed) for p in providers}
                 for seed in range(seeds)
             ]
 
@@ -120,12 +120,6 @@ def sweep(
                 for seed in range(seeds)
             ]
             yield Assumed(where, name, factor, parameters.aside(where, name), figures)
-
-
-def _each(
-    parameters: Parameters, replies: Replies, provider: str, days: int, recipients: int, seed: int
-) -> Each:
-    return {sender: run(parameters, replies, provider, sender, days, recipients, seed) for sender in SENDERS}
 
 
 def _figures(providers: Sequence[Each]) -> dict[SenderName, Figures]:

@@ -32,7 +32,8 @@ class _Run:
         self._expires, self._recipient = demand.expires.tolist(), demand.recipient.tolist()
         self._line: deque[tuple[float, int]] = deque()  # since when it may go, and which
         self._attempts = np.zeros(len(demand.released), np.int8)
-        self._gone = np.zeros(demand.recipient.max(initial=-1) + 1, np.bool_)
+        self._is_gone = bytearray(demand.recipient.max(initial=-1) + 1)
+        self._gone = np.frombuffer(self._is_gone, np.bool_)  # the same bytes
         self._again: defaultdict[int, list[Messages]] = defaultdict(list)  # by step, due in it
         self._lost: defaultdict[int, int] = defaultdict(int)  # by step, those that expire before they are due
         self._urgent_waits: list[np.ndarray] = []
@@ -69,20 +70,25 @@ class _Run:
             self._outcome.bounced += int((~lives).sum())
             return due[0][lives], due[1][lives]
         self._line.extend(zip(*(each.tolist() for each in due), strict=True))
+        # As `Bucket` has it, written out: there are millions.
+        line, expires, recipient, is_gone = self._line, self._expires, self._recipient, self._is_gone
+        level, interval = self._level, self._bucket.interval
+        rest = (self._bucket.burst - 1) * interval
         going: list[tuple[float, int]] = []
-        while self._line:
-            since, which = self._line[0]
-            now = max(since, self._bucket.opens_at(self._level))
+        while line:
+            since, which = line[0]
+            now = max(since, level - rest)
             if now >= until:
                 break
-            self._line.popleft()
-            if now >= self._expires[which]:
-                self._outcome.expired += 1
-            elif self._gone[self._recipient[which]]:
+            line.popleft()
+            if is_gone[recipient[which]]:
                 self._outcome.bounced += 1
+            elif now >= expires[which]:
+                self._outcome.expired += 1
             else:
-                self._level = self._bucket.after(self._level, now)
+                level = max(level, now) + interval
                 going.append((now, which))
+        self._level = level
         return np.array([at for at, _ in going]), np.array([which for _, which in going], np.int64)
 
     def _send(self, at: np.ndarray, which: np.ndarray) -> None:

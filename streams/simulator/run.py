@@ -31,20 +31,17 @@ def lane_of(parameters: Parameters, provider: str, days: int, recipients: int) -
 
 
 def run(
-    parameters: Parameters,
-    replies: Replies,
-    provider: str,
-    sender: SenderName,
-    days: int,
-    recipients: int,
-    seed: int,
-) -> Outcome:
-    """Send everything that a provider's recipients are to get in so many days, until the last has ended."""
-    lane = lane_of(parameters, provider, days, recipients)
+    parameters: Parameters, replies: Replies, provider: str, days: int, recipients: int, seed: int
+) -> dict[SenderName, Outcome]:
+    """Have each sender send what a provider's recipients are to get in so many days, until the last ends."""
     demand = Demand.of(parameters, provider, days, recipients, seed)
-    mailbox = MailboxProvider(provider, parameters.provider[provider], days + 2, seed)
-    if sender == "ours":
-        return ours.send(demand, mailbox, lane, replies)
-    return heedless.send(
-        demand, mailbox, Bucket.of(lane.rate, lane.burst) if sender == "fixed rate" else None
-    )
+    lane = lane_of(parameters, provider, days, recipients)
+
+    def mailbox() -> MailboxProvider:
+        return MailboxProvider(provider, parameters.provider[provider], days + 2, seed)
+
+    return {
+        "ours": ours.send(demand, mailbox(), lane, replies),
+        "fixed rate": heedless.send(demand, mailbox(), Bucket.of(lane.rate, lane.burst)),
+        "retries only": heedless.send(demand, mailbox(), None),
+    }

@@ -109,16 +109,18 @@ class Plan:
         return lane_of(self.parameters, provider, self.days, self.recipients)
 
 
-def virtual(plan: Plan, replies: Replies) -> By:
-    """What the pure model makes of it."""
+def virtual(plan: Plan, replies: Replies, lag: float = 0.0) -> By:
+    """What the pure model makes of it, with such a lag (ms)."""
     return {
-        provider: ours.send(plan.demand(provider), plan.mailbox(provider), plan.lane(provider), replies)
+        provider: ours.send(plan.demand(provider), plan.mailbox(provider), plan.lane(provider), replies, lag)
         for provider in plan.parameters.provider
     }
 
 
-def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> By:
-    """What Kafka, DELIVER and SMTP make of it, in a fresh state folder; `tell` hears how much has passed.
+def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> tuple[By, float]:
+    """What Kafka, DELIVER and SMTP make of it, in a fresh state folder, and with what lag (ms).
+
+    `tell` hears how much has passed. The lag is what the quickest tenth of messages took to a server at most.
 
     Raises
     ------
@@ -138,7 +140,10 @@ def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> By:
         cluster.create_topics(client, settings)
         control.set_clock(client, time_of.clock, "simulate", "stands at the beginning")
         port = ending.enter_context(servers.running(mailboxes))
-        environment = {
+        environment = {  # whatever this process has: the worker must not come near a deployment
+            "OPPORTUNE_BROKERS": client.brokers,
+            "OPPORTUNE_VAULT": str(settings.vault_path.absolute()),
+            "OPPORTUNE_VAULT_KEY": str(settings.vault_key_path.absolute()),
             "OPPORTUNE_RELAY": f"{servers.HOST}:{port}",
             "OPPORTUNE_RELAY_TLS": "none",
             "OPPORTUNE_POLICY_DIR": str(_policy(plan, settings)),
@@ -156,7 +161,7 @@ def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> By:
         found = feed.counted(_outcomes(client, settings))
     for provider, outcome in found.items():
         outcome.reputation_at_end = boxes[provider].reputation
-    return found
+    return found, feed.lag
 
 
 class _Time:
@@ -191,6 +196,7 @@ class _Feed:
         self._released: dict[str, dict[str, Any]] = {}  # commands by dispatch
         self._to: defaultdict[str, list[str]] = defaultdict(list)  # dispatches by recipient
         self._gone: set[str] = set()
+        self._first: dict[str, float] = {}  # by dispatch, from release to its first attempt
         self._people, self._acts = People(plan.parameters.recipient, plan.seed), list[Act]()
         self._found = {name: Outcome(len(demand.released)) for name, demand in self._demand.items()}
 
@@ -209,15 +215,20 @@ class _Feed:
             while place < len(self._order) and self._order[place][0] <= at:
                 self._release(*self._order[place][1:])
                 place += 1
-            while said:
-                self._hear(said.popleft())
+            self._hear_all(said)
             while self._acts and self._acts[0].at <= at:
                 self._act(heapq.heappop(self._acts))
             self._producer.poll(0)
             running.check()
             tell(at / self._until)
             time.sleep(_POLL_S)
+        self._hear_all(said)
         self._producer.flush()
+
+    @property
+    def lag(self) -> float:
+        """How long (ms) the quickest tenth of messages took to a server, at the most."""
+        return float(np.quantile([*self._first.values()], 0.1))
 
     def ended(self, outcomes: Sequence[Mapping[str, Any]]) -> bool:
         """Whether everything that was released has ended."""
@@ -249,10 +260,16 @@ class _Feed:
         self._to[command["recipient_id"]].append(command["dispatch_id"])
         self._write(topics.COMMANDS.name, command)
 
+    def _hear_all(self, said: deque[Said]) -> None:
+        while said:
+            self._hear(said.popleft())
+
     def _hear(self, said: Said) -> None:
         """Learn of an answer, as DECIDE does of a permanent bounce; and let people have what was taken."""
         self._found[said.provider].inbox += said.answer.inbox
-        recipient = self._released[said.dispatch_id or ""]["recipient_id"]
+        command = self._released[said.dispatch_id or ""]
+        self._first.setdefault(command["dispatch_id"], ours.EPOCH + said.at - command["released_at"])
+        recipient = command["recipient_id"]
         for act in self._people.get(said, recipient):
             heapq.heappush(self._acts, act)
         if said.answer.kind != "bounced":

@@ -23,7 +23,8 @@ pytestmark = [
 def both(plan: Plan, folder: Path) -> tuple[By, By]:
     replies = policy_files.load_replies(policy_folder(Settings()))
     settings = Settings(state_dir=folder, partitions=4)
-    return smtp.virtual(plan, replies), smtp.real(plan, settings, lambda _: None)
+    real, lag = smtp.real(plan, settings, lambda _: None)
+    return smtp.virtual(plan, replies, lag), real
 
 
 def figures(by: By) -> Figures:
