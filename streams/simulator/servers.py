@@ -11,7 +11,7 @@ import threading
 import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -151,21 +151,14 @@ def running(mailboxes: Mailboxes) -> Iterator[int]:
     """Have servers run in a thread of their own; gives their port."""
     for name in ("mail.log", "asyncio"):  # they write every address, and a trace of each client that hangs up
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    loop, ended, ports = asyncio.new_event_loop(), asyncio.Event(), []
-    ready = threading.Event()
-
-    async def serve() -> None:
-        async with mailboxes.listening() as port:
-            ports.append(port)
-            ready.set()
-            await ended.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    loop, ending = asyncio.new_event_loop(), AsyncExitStack()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    ready.wait()
     try:
-        yield ports[0]
+        listening = ending.enter_async_context(mailboxes.listening())
+        yield asyncio.run_coroutine_threadsafe(listening, loop).result()
     finally:
-        loop.call_soon_threadsafe(ended.set)
+        asyncio.run_coroutine_threadsafe(ending.aclose(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
