@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from schemas import codec, topics
+from schemas import topics
 from schemas.profile import HOUR_MS
 from streams import control as changing
 from streams.replay import completejourney, session
@@ -70,14 +70,10 @@ def _planned(stack: Stack) -> list[tuple[int, str, int]]:
     provider = {each["recipient_id"]: each["provider"] for each in attributes}
     audit: list[dict[str, Any]] = pipeline.decoded(stack.client, topics.AUDIT.name, stack.settings.partitions)
     return [
-        (each["control_version"], provider[each["recipient_id"]], _hour(each["body"]["due_at"]))
+        (each["control_version"], provider[each["recipient_id"]], each["body"]["due_at"] // HOUR_MS)
         for each in audit
         if each["body"].get("outcome") == "scheduled"
     ]
-
-
-def _hour(at: Any) -> int:
-    return codec.millis(at) // HOUR_MS
 
 
 def test_the_hours_that_are_full_are_those_for_which_something_is_planned(lived: tuple[Stack, Told]) -> None:
