@@ -71,6 +71,10 @@ class Counting:
         """Nothing is ever due."""
         return np.full(len(rows), NEVER, np.int64)
 
+    def due_by(self, control: Control) -> object:
+        """See `Handler.due_by`: nothing."""
+        return ()
+
     def standing(self, rows: np.ndarray) -> dict[str, int]:
         """Nothing waits."""
         return {"pending": 0}

@@ -9,10 +9,10 @@ from models import contact
 from models.arms import Arm
 from models.hours import CANDIDATES, GATES, FullHours
 from schemas.audit import Gate
-from schemas.lanes import OTHER_PROVIDER
 from schemas.policy import Campaign, Policy
 from schemas.profile import HOUR_MS, PURPOSES, Consent, Suppression
 from schemas.reasons import Reason
+from schemas.routes import OTHER_PROVIDER
 from schemas.units import Milliseconds
 
 _SUPPRESSIONS: Final = [each.name.lower() for each in Suppression]

@@ -9,10 +9,10 @@ import numpy as np
 
 from models import contact, zones
 from models.campaigns import Campaigns
-from schemas.lanes import OTHER_PROVIDER
 from schemas.policy import Policy
 from schemas.profile import HOUR_MS, MINUTE_MS
 from schemas.reasons import Reason
+from schemas.routes import OTHER_PROVIDER
 
 # A release up to 15 minutes late stays in the hour that was chosen, and so outside quiet hours.
 _JITTER_MS: Final = 45 * MINUTE_MS

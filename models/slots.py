@@ -9,12 +9,11 @@ from models.audit import Output
 from models.profile import UNCONFIRMED_AFTER_MS
 from schemas import ids
 from schemas.audit import Gate
-from schemas.lanes import OTHER_PROVIDER
 from schemas.layouts import picked
 from schemas.policy import Campaign, Policy
 from schemas.profile import PENDING, PURPOSES, Slot, Suppression, seconds
 from schemas.reasons import Reason
-from schemas.routes import LaneName
+from schemas.routes import OTHER_PROVIDER, LaneName
 
 _FREE = np.zeros((), PENDING)
 

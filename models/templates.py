@@ -238,7 +238,7 @@ def compose(
         "X-Opportune-Lane": lane,
         "X-Opportune-Campaign": campaign,
     }
-    policy = _ASCII if (sender + recipient_address).isascii() else _UTF8
+    policy = SMTP if (sender + recipient_address).isascii() else SMTPUTF8
     lines = [_header(policy, name, value) for name, value in headers.items()]
     boundary = f"=_{dispatch_id}".encode()
     parts = {b"plain": rendered.text, b"html": rendered.html}
@@ -253,8 +253,6 @@ def compose(
 
 
 # The standard library's EmailMessage makes the same in 2 ms; half of a second's mail would go into that.
-_ASCII: Final = SMTP
-_UTF8: Final = SMTPUTF8
 _MULTIPART: Final = b'MIME-Version: 1.0\r\nContent-Type: multipart/alternative;\r\n boundary="%b"\r\n\r\n'
 _PART: Final = (
     b'--%b\r\nContent-Type: text/%b; charset="utf-8"\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n'
@@ -300,7 +298,7 @@ def _quoted_printable(text: str) -> bytes:
 
 def _check_address(header: str, value: str) -> None:
     try:
-        found = _ASCII.header_factory(header, value)
+        found = SMTP.header_factory(header, value)
     except (IndexError, HeaderParseError) as error:  # the parser's own way to say so
         raise TemplateError(header, 0, _NOT_ONE_ADDRESS) from error
     defects = [d for d in found.defects if not isinstance(d, NonASCIILocalPartDefect)]

@@ -7,10 +7,9 @@ from typing import Annotated, Final, Self
 from pydantic import Field, model_validator
 
 from schemas.policy import Strict
-from schemas.routes import DEFAULT_IDENTITY, IdentityName, LaneName, Routes
+from schemas.routes import DEFAULT_IDENTITY, OTHER_PROVIDER, IdentityName, LaneName, Routes
 from schemas.units import Duration, Milliseconds, PerSecond, Rate
 
-OTHER_PROVIDER: Final = "other"
 _MOST_PARTS: Final = 64
 
 
@@ -45,15 +44,22 @@ class Lane(Strict):
         1, ge=1, le=_MOST_PARTS, description="Shares of the rate, each paced where its partition is."
     )
 
+    @model_validator(mode="after")
+    def _each_part_has_some(self) -> Self:
+        least = min(self.connections, self.warm_up.first_day if self.warm_up else self.connections)
+        if self.parts > least:
+            raise ValueError(f"parts: at most {least}, so that each has a connection and a message a day")
+        return self
+
     def part(self) -> "Lane":
-        """What one of its parts may do; each has a connection at the least."""
+        """What one of its parts may do."""
         if self.parts == 1:
             return self
         warm_up = self.warm_up and WarmUp(
-            first_day=max(1, self.warm_up.first_day // self.parts), growth=self.warm_up.growth
+            first_day=self.warm_up.first_day // self.parts, growth=self.warm_up.growth
         )
         burst = self.burst and max(1, self.burst // self.parts)
-        connections = max(1, self.connections // self.parts)
+        connections = self.connections // self.parts
         return self.model_copy(
             update={
                 "rate": Rate(self.rate / self.parts),
@@ -94,20 +100,21 @@ class Lanes(Strict):
     def of(self, name: str) -> Lane:
         """What a lane may do, of identity and provider, or of the provider, or of all: its part of that.
 
-        Each identity has the rate to itself. What waits in a part that is no more goes as slowly as may be.
+        Each identity has the rate to itself. What waits in a part that is no more hardly goes.
         """
         lane = LaneName.of(name)
         whole = self.lane.get(str(replace(lane, part=0))) or self.lane.get(lane.provider) or self.default
         part = whole.part()
         if lane.part < whole.parts:
             return part
-        return part.model_copy(update={"rate": Rate(part.rate * part.slowest)})
+        left = {"rate": Rate(part.rate * part.slowest / _MOST_PARTS), "connections": 1, "burst": 1}
+        return part.model_copy(update=left)
 
     @cached_property
     def routes(self) -> Routes:
         """Which lane messages go by."""
-        parts = {name: each.parts for name, each in self.lane.items()}
-        return Routes(self.identities, parts, self.default.parts)
+        parts = {name: each.parts for name, each in sorted(self.lane.items())}
+        return Routes(dict(sorted(self.identities.items())), parts, self.default.parts)
 
 
 Domain = Annotated[str, Field(pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")]

@@ -26,7 +26,7 @@ def _domain(mailbox: str) -> str:
 class MailSettings(BaseModel):
     """Everything that a deployment may set of one identity: who sends, and through which servers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     relay: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 DEFAULT_IDENTITY: Final = "default"
+OTHER_PROVIDER: Final = "other"
 IdentityName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,11}$")]
 _LANE: Final = re.compile(r"(?:(?P<identity>[^/#]+)/)?(?P<provider>[^/#]+)(?:#(?P<part>\d+))?")
 
@@ -47,7 +48,12 @@ class Routes:
     default_parts: int = 1
 
     def lane(self, identity: str, provider: str, recipient_id: str) -> LaneName:
-        """The lane of a message. A recipient stays on a part for as long as there are as many."""
+        """The lane of a message. A recipient stays on a part for as long as there are as many.
+
+        A provider written like a lane, of another identity say, is none.
+        """
+        if "/" in provider or "#" in provider:
+            provider = OTHER_PROVIDER
         whole = str(LaneName(provider, identity))
         parts = self.parts.get(whole) or self.parts.get(provider) or self.default_parts
         return LaneName(provider, identity, zlib.crc32(recipient_id.encode()) % parts)

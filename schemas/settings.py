@@ -36,6 +36,7 @@ class Settings(MailSettings, BaseSettings):
         toml_file=os.environ.get("OPPORTUNE_CONFIG", "opportune.toml"),
         extra="forbid",
         frozen=True,
+        hide_input_in_errors=True,
     )
 
     state_dir: Path = Field(Path(".opportune"), description="Data, logs and records of `opportune up`.")

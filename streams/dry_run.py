@@ -127,6 +127,9 @@ class _Sealed:
     def due_at(self, keys: Sequence[bytes], rows: np.ndarray, after: int, control: Control) -> np.ndarray:
         return self.decider.due_at(keys, rows, after, _of_files(control))
 
+    def due_by(self, control: Control) -> object:
+        return self.decider.due_by(_of_files(control))
+
     def standing(self, rows: np.ndarray) -> dict[str, int]:
         return self.decider.standing(rows)
 

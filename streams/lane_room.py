@@ -102,7 +102,7 @@ def _supply(lane: Lane, standing: LaneStanding | None, rate: float | None) -> Su
         return Supply(lane.rate * share, 0, 0, a_day, a_day)
     a_day = inf if standing.allowed is None else standing.allowed
     return Supply(
-        (standing.rate if rate is None else rate) * share,
+        min(standing.rate if rate is None else rate, lane.rate) * share,
         standing.waiting,
         standing.stopped_until or 0,
         a_day,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from schemas import codec, topics, zones
-from schemas.lanes import OTHER_PROVIDER, Providers
+from schemas.lanes import Providers
+from schemas.routes import OTHER_PROVIDER
 from sinks.vault import Contact, Vault
 from streams import reading
 from streams.engine.cut import Out

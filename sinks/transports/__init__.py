@@ -7,6 +7,7 @@ An expected outcome, a refusal or an outage among them, is a value and never an 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
@@ -60,6 +61,23 @@ class Outcome:
     retry_after_s: float | None = None
 
 
+# On a clock that runs on while the machine sleeps: whoever asked for a message may have lost it meanwhile.
+_UPTIME_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_BEGIN_AGAIN_WITHIN_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Begun:
+    """When a message was asked to be sent, of the machine's uptime in seconds."""
+
+    at: float = field(default_factory=lambda: time.clock_gettime(_UPTIME_CLOCK))
+
+    @property
+    def lately(self) -> bool:
+        """Whether it may still begin anew, over another connection: within a second, or not at all."""
+        return time.clock_gettime(_UPTIME_CLOCK) - self.at <= _BEGIN_AGAIN_WITHIN_S
+
+
 NOT_AN_ADDRESS: Final = Outcome("bounced", detail="this is not an address", permanent=True)
 NO_SENDER: Final = Outcome("bounced", detail="the message has no address in its From header")
 
@@ -70,10 +88,11 @@ class Transport(Protocol):
     async def send(self, message: Message, still_wanted: Callable[[], bool]) -> Outcome:
         """Hand one message over, at most once.
 
-        `still_wanted` is asked before each step, last when only the end of the message is still to be sent: a
-        server may take minutes over the steps before. It must not block. Waits while the lane has no free
-        connection. May be called concurrently. If it is cancelled after the message was begun, its outcome
-        is unknown.
+        It begins within a second, also over another connection, or not at all: later, a recall may have gone
+        to somebody else. `still_wanted` is asked before each step, last when only the end of the message is
+        still to be sent: a server may take minutes over the steps before. It must not block. Waits while the
+        lane has no free connection. May be called concurrently. If it is cancelled after the message was
+        begun, its outcome is unknown.
         """
         ...
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sinks.transports import Message, Outcome, Transport
+from sinks.transports import Begun, Message, Outcome, Transport
 
 _FIRST_REST_S: Final = 1.0
 _LONGEST_REST_S: Final = 60.0
-_NO_ANSWER: Final = ("not_sent", "deferred", "unknown")
+_DROPPED: Final = ("deferred", "unknown")  # without a reply's code
 
 
 @dataclass
@@ -45,8 +45,8 @@ class Relays:
     """The port `sinks.transports.Transport` over several others, each with the health of its server.
 
     A message goes to the usable one with the fewest under way. Where that certainly did not take it, because
-    it could not be reached, did not let us in, or dropped it, the next one gets it at once; where it may have
-    taken it the outcome is unknown, as with one server.
+    it could not be reached, did not let us in, or dropped it, the next one gets it, within a second or not in
+    this attempt; where it may have taken it the outcome is unknown, as with one server.
     """
 
     def __init__(self, relays: Sequence[tuple[Transport, Health]]) -> None:
@@ -54,7 +54,7 @@ class Relays:
 
     async def send(self, message: Message, still_wanted: Callable[[], bool]) -> Outcome:
         """See `Transport.send`. Where no server is usable, one is asked all the same."""
-        clock = asyncio.get_running_loop().time
+        clock, begun = asyncio.get_running_loop().time, Begun()
         left = self._relays
         while True:
             transport, health = min(left, key=lambda each: _preference(each[1], clock()))
@@ -63,9 +63,11 @@ class Relays:
                 outcome = await transport.send(message, still_wanted)
             finally:
                 health.under_way -= 1
-            health.learn(clock(), outcome)
+            if left is self._relays or outcome.kind != "deferred":  # else it may be the message's doing
+                health.learn(clock(), outcome)
             left = [each for each in left if each[0] is not transport and each[1].usable(clock())]
-            if not left or not _failed(outcome) or outcome.kind == "unknown":
+            again = _failed(outcome) and outcome.kind != "unknown" and begun.lately
+            if not left or not again:
                 return outcome
 
     async def close(self) -> None:
@@ -81,4 +83,4 @@ def _preference(health: Health, now: float) -> tuple[bool, float, int]:
 
 def _failed(outcome: Outcome) -> bool:
     """Whether the server is at fault: it was not reached, did not let us in, or went away."""
-    return outcome.kind == "not_sent" or (outcome.kind in _NO_ANSWER and outcome.code is None)
+    return outcome.kind == "not_sent" or (outcome.kind in _DROPPED and outcome.code is None)

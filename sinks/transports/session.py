@@ -173,6 +173,8 @@ class Session:
         except Lost as lost:
             if stage == "content":
                 return Outcome("unknown", detail=f"{lost} after the whole message was sent")
+            if stage == "DATA" and self._wire.unasked is not None:  # it did not want the rest
+                return outcome_of("content", *self._wire.unasked, message.recipient)
             if stage == "MAIL" and not self.alive:
                 raise ClosedBefore(f"{lost} at MAIL") from lost
             return Outcome("deferred", detail=f"{lost} at {stage}")

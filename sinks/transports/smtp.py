@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
-from sinks.transports import Message, Outcome
+from sinks.transports import Begun, Message, Outcome
 from sinks.transports.session import ClosedBefore, NotConnected, Relay, Session, Tls
 
 __all__ = ["SmtpTransport", "Tls"]
@@ -55,12 +55,13 @@ class SmtpTransport:
     async def send(self, message: Message, still_wanted: Callable[[], bool]) -> Outcome:
         """See `Transport.send`."""
         async with self._free:
-            kept = self._take()
+            kept, begun = self._take(), Begun()
             if kept is not None:
                 try:
                     return await self._send(kept, message, still_wanted)
-                except ClosedBefore:
-                    pass  # while nobody looked: a fresh one will know better
+                except ClosedBefore as error:  # while nobody looked: a fresh one will know better
+                    if not begun.lately:
+                        return Outcome("deferred", detail=str(error))
             try:
                 fresh = await Session.open(self._relay)
             except NotConnected as error:

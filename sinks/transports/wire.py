@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from typing import Final
 
 _LONGEST_REPLY: Final = 1 << 15
+_REFUSAL: Final = re.compile(rb"([45]\d\d)[ -]([^\r\n]*)\r?\n")
 
 
 class Lost(Exception):
@@ -16,8 +18,8 @@ class Lost(Exception):
 class Wire(asyncio.Protocol):
     """A connection to which several commands may be written at once (RFC 2920).
 
-    It takes the transport over from whoever opened it. What a server says unasked is its goodbye, or a reply
-    that belongs to nothing: then no later one could be told apart, and the connection is closed.
+    It takes the transport over from whoever opened it. What a server says unasked is its goodbye,
+    perhaps with the reason (`unasked`): no later reply could be told apart, and the connection is closed.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -28,6 +30,7 @@ class Wire(asyncio.Protocol):
         self._replies: deque[tuple[int, str]] = deque()
         self._owed = 0
         self._why = ""
+        self.unasked: tuple[int, str] | None = None
         self._waiter: asyncio.Future[None] | None = None
         transport.set_protocol(self)
 
@@ -83,6 +86,9 @@ class Wire(asyncio.Protocol):
         if len(self._unread) + sum(map(len, self._lines)) > _LONGEST_REPLY:
             self._fail("the reply is none of SMTP")
         if self._unread and not self._owed:
+            said = _REFUSAL.match(self._unread)
+            if said is not None and not self._why:
+                self.unasked = int(said[1]), said[2].decode("utf-8", "surrogateescape").strip()
             self._fail("the server closed the connection")
             self.abort()
         self._wake()

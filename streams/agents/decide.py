@@ -113,6 +113,10 @@ class Decider:
         due[stale] = np.minimum(due[stale], swept_at)
         return due
 
+    def due_by(self, control: Control) -> object:
+        """See `Handler.due_by`: a pause of everything, and which segments are in force."""
+        return control.paused, self._rules_of(control).version
+
     def standing(self, rows: np.ndarray) -> dict[str, int]:
         """How many sends wait in the rows."""
         return {"pending": int(_waiting(rows).sum())}

@@ -151,6 +151,10 @@ class Deliverer:
         """When each row is due next."""
         return deliver.due_at(rows)
 
+    def due_by(self, control: Control) -> object:
+        """See `Handler.due_by`: nothing."""
+        return ()
+
     def standing(self, rows: np.ndarray) -> dict[str, int]:
         """How many messages wait, and how many are claimed."""
         return deliver.standing(rows)

@@ -52,7 +52,7 @@ class DispatchStore:
         self._rows = SlabStore(DISPATCH) if rows is None else rows
         self.turns: defaultdict[str, Turns] = defaultdict(Turns)
         self.backlog: Counter[str] = Counter()  # how many wait, by lane
-        self._numbers: dict[Marks, int] = {}  # of queues
+        self._numbers: defaultdict[str, dict[Marks, int]] = defaultdict(dict)  # of queues, by lane
         self._queues: list[SortedList] = []
         self._later = SortedList()
         self._promoted = 0  # what may go by then stands in its queue, all else in `_later`
@@ -113,7 +113,9 @@ class DispatchStore:
     def lanes(self, now: int) -> list[str]:
         """Lanes on which something may go at `now`, or waits to be ended, sorted."""
         self._promote(now)
-        return sorted({marks.lane for marks, number in self._numbers.items() if self._queues[number]})
+        return sorted(
+            lane for lane, numbers in self._numbers.items() if any(self._queues[n] for n in numbers.values())
+        )
 
     def ready(self, lane: str, now: int, held: Held, too_soon: int) -> dict[str, Iterator[Entry]]:
         """Messages of a lane that may go at `now`, by campaign if it has any, the earliest deadline first.
@@ -122,9 +124,9 @@ class DispatchStore:
         """
         self._promote(now)
         found: defaultdict[str, list[Iterator[Entry]]] = defaultdict(list)
-        for marks, number in self._numbers.items():
+        for marks, number in self._numbers[lane].items():
             queue = self._queues[number]
-            if marks.lane == lane and _reaches(queue, too_soon + 1) and not held(marks):
+            if _reaches(queue, too_soon + 1) and not held(marks):
                 found[marks.campaign].append(map(_entry, queue.irange(_READY.pack(too_soon + 1))))
         return {campaign: heapq.merge(*some) for campaign, some in found.items()}
 
@@ -149,7 +151,8 @@ class DispatchStore:
 
     def _place(self, key: bytes, row: np.void) -> tuple[SortedList, bytes]:
         """Where a message that waits stands in the index, and as what."""
-        number = self._numbers.setdefault(marks_of(row), len(self._queues))
+        marks = marks_of(row)
+        number = self._numbers[marks.lane].setdefault(marks, len(self._queues))
         if number == len(self._queues):
             self._queues.append(SortedList())
         expires_at, not_before = max(0, int(row["expires_at"])), int(row["not_before"])

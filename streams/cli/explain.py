@@ -11,7 +11,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from schemas import policy_files, topics
-from schemas.policy import Campaign
+from schemas.policy import Campaign, PolicyError
 from schemas.reasons import Reason
 from schemas.scopes import Marks, Scoped, Scopes
 from schemas.settings import Settings
@@ -69,7 +69,10 @@ def explain(
         typer.echo(show.as_json(machine_form(history) | {"read_from": found.source}))
         return
     console = show.console()
-    campaigns = policy_files.load(worker.policy_folder(settings)).campaigns
+    try:
+        campaigns = policy_files.load(worker.policy_folder(settings)).campaigns
+    except PolicyError:  # it is about the past: only which pauses hold what waits is not told then
+        campaigns = ()
     tell(console, history, last, changing.current(client), campaigns)
     console.print(Text(f"\nRead from {found.source}", "dim"))
 

@@ -93,7 +93,8 @@ def main() -> None:
             name = ".".join(map(str, problem["loc"]))
             if not name:
                 _fail(f"settings: {problem['msg'].removeprefix('Value error, ')}")
-            _fail(f"setting {name} (OPPORTUNE_{name.upper()}, or {name} in opportune.toml): {problem['msg']}")
+            variable = f"OPPORTUNE_{name.upper().replace('.', '__')}"
+            _fail(f"setting {name} ({variable}, or {name} in opportune.toml): {problem['msg']}")
     except tomllib.TOMLDecodeError as error:
         _fail(f"opportune.toml, or the file that OPPORTUNE_CONFIG names, is no TOML: {error}")
 

@@ -99,6 +99,10 @@ class Handler(Protocol):
         """When each row is due next, UTC ms, int64 (n,), as it stands after a cut at `after`."""
         ...
 
+    def due_by(self, control: Control) -> object:
+        """What of control it hangs on when rows are due: where it is the same, all are due as before."""
+        ...
+
     def standing(self, rows: np.ndarray) -> dict[str, int]:
         """Counts of rows that the journal carries on from cut to cut, such as the sends that wait."""
         ...

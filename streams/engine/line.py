@@ -97,7 +97,7 @@ class Line:
         self._plan_offset = entry.plan_offset if entry else 0
         self._plan_ended = ""
         self._control_seen = entry.control_version if entry else 0
-        self._indexed = 0  # version of control by which it was worked out when rows are due
+        self._indexed: object = None  # what of control rows' due times were worked out by
         self._last_cut_wall = time.time_ns() // 1_000_000
         self._standing: Counter[str] = Counter()
         self._made_at = 0.0
@@ -175,7 +175,8 @@ class Line:
 
     def _reindex(self, control: Control) -> None:
         """Work out anew when every row is due, and the standing counts."""
-        after, self._indexed = self.entry.now if self.entry else 0, control.version
+        after = self.entry.now if self.entry else 0
+        self._indexed = self.spec.handler.due_by(control)
         self._standing = Counter(self.spec.handler.standing(self.store.gather(_NO_SLOTS)))
         for slots, keys, rows in self.store.live():
             self.store.set_due(slots, self.spec.handler.due_at(keys, rows, after, control))
@@ -314,7 +315,7 @@ class Line:
         history: bool,
         wall: int,
     ) -> Cut:
-        if control.version != self._indexed and self.entry is not None:
+        if self.entry is not None and self.spec.handler.due_by(control) != self._indexed:
             self._reindex(control)
         for topic, some in records.items():
             if some:

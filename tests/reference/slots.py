@@ -138,6 +138,8 @@ def _release(work: Work, recipient_id: str, recipient: Recipient, index: int, sl
     slot.released = True
     campaign = work.campaign(slot.campaign)
     slot.provider = recipient.provider or NO_PROVIDER
+    if set("/#") & set(slot.provider):
+        slot.provider = NO_PROVIDER  # it is written like a lane
     slot.identity = 0 if campaign.identity == "default" else work.policy.routes.identities[campaign.identity]
     slot.part = zlib.crc32(recipient_id.encode()) % _parts(work, campaign.identity, slot.provider)
     work.result.commands.append(

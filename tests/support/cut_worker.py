@@ -65,6 +65,9 @@ class Count:
     def due_at(self, keys: Sequence[bytes], rows: np.ndarray, after: int, control: Control) -> np.ndarray:
         return np.full(len(rows), NEVER)
 
+    def due_by(self, control: Control) -> object:
+        return ()
+
     def standing(self, rows: np.ndarray) -> dict[str, int]:
         return {}
 

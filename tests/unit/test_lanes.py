@@ -129,7 +129,7 @@ LANES = Lanes.model_validate(
     [
         ("gmail", 25.0),
         ("gmail#3", 25.0),
-        ("gmail#4", 2.5),  # of a time when there were more parts
+        ("gmail#4", 25 * 0.1 / 64),  # of a time when there were more parts
         ("news/gmail#1", 10.0),
         ("shop/gmail#1", 25.0),
         ("news/yahoo#1", 3 / 3600),
@@ -139,8 +139,9 @@ def test_a_part_of_a_lane_has_its_share_of_the_rate(name: str, rate: float) -> N
     assert LANES.of(name).rate == pytest.approx(rate)
 
 
-def test_parts_share_all_that_a_lane_may_do_and_have_a_connection_each() -> None:
+def test_parts_share_all_that_a_lane_may_do() -> None:
     gmail, news, other = LANES.of("gmail#1"), LANES.of("news/gmail"), LANES.of("yahoo")
+    assert (LANES.of("gmail#4").burst, LANES.of("gmail#4").connections) == (1, 1)
     assert (gmail.burst, gmail.connections) == (2, 2)
     assert news.warm_up is not None
     assert (news.warm_up.first_day, news.connections) == (500, 2)
@@ -155,6 +156,7 @@ def test_messages_go_by_the_lane_of_identity_provider_and_recipient() -> None:
     assert sorted(counts) == ["gmail", "gmail#1", "gmail#2", "gmail#3"]
     assert min(counts.values()) > 900
     assert {str(routes.lane("news", "yahoo", f"r{i}")) for i in range(50)} == {"news/yahoo", "news/yahoo#1"}
+    assert str(routes.lane("default", "news/gmail", "r1")).startswith("other"), "no provider is written so"
     assert (routes.number("default"), routes.number("news")) == (0, 7)
     assert (routes.identity(0), routes.identity(7), routes.identity(8)) == ("default", "news", "default")
 
@@ -167,6 +169,8 @@ def test_messages_go_by_the_lane_of_identity_provider_and_recipient() -> None:
         ({"identities": {}}, "no identity is called news: add it to identities"),
         ({"identities": {"news": 0}}, "greater than or equal to 1"),
         ({"identities": {"News": 1}}, "pattern"),
+        ({"default": {"rate": "1/s", "connections": 2, "parts": 3}}, "parts: at most 2"),
+        ({"default": {"rate": "1/s", "warm_up": {"first_day": 1}, "parts": 2}}, "parts: at most 1"),
         ({"lane": {"gmail#3": {"rate": "1/s"}}}, "write gmail, and parts = 4"),
         ({"lane": {"default/gmail": {"rate": "1/s"}}}, "write gmail"),
     ],

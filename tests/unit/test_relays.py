@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -74,6 +75,30 @@ def test_the_next_takes_over_at_once_where_the_first_certainly_did_not_take_it(f
         assert [await send(relays) for _ in range(10)] == [ACCEPTED] * 10
         assert servers[0].asked == 1  # it rests
         assert told == [(1.0, failure.detail)]
+
+    asyncio.run(run())
+
+
+def test_what_fails_later_than_a_second_goes_nowhere_else_in_this_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that was frozen meanwhile may have lost the message: a recall has gone to somebody else."""
+    uptime = iter([100.0, 101.5])
+    monkeypatch.setattr(time, "clock_gettime", lambda _: next(uptime))
+
+    async def run() -> None:
+        servers = [Server(DROPPED), Server()]
+        assert await send(over(servers, Told())) == DROPPED
+        assert [server.asked for server in servers] == [1, 0]
+
+    asyncio.run(run())
+
+
+def test_a_message_on_which_every_server_hangs_up_rests_the_first_alone() -> None:
+    async def run() -> None:
+        servers, told = [Server(DROPPED), Server(DROPPED), Server(DROPPED)], Told()
+        assert await send(over(servers, told)) == DROPPED
+        assert ([server.asked for server in servers], len(told)) == ([1, 1, 1], 1)
 
     asyncio.run(run())
 
