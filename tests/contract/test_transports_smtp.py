@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from infra.embedded import SandboxServer
 from sinks.transports import Message, Outcome
 from sinks.transports.replies import without_addresses
+from tests.support.peers import SmtpPeer
 from tests.support.smtp import (
     ADDRESS,
     LOCAL,
@@ -252,3 +254,25 @@ def test_an_address_outside_ascii_needs_a_server_that_takes_it(sandbox: Answers)
 )
 def test_a_server_s_words_are_kept_without_addresses_on_one_short_line(text: str, expected: str) -> None:
     assert without_addresses(text, ADDRESS) == expected
+
+
+def test_a_server_that_refuses_before_the_end_of_the_content_is_heard() -> None:
+    gone = asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"552 5.3.4 too big\r\n")
+        with suppress(ConnectionError):
+            await reader.read()  # as much as comes, until the client hangs up
+        writer.close()
+        gone.set()
+
+    async def run() -> Outcome:
+        async with SmtpPeer().breaking(refuse) as port:
+            through = transport(port)
+            try:
+                return (await sent(through, message(1, size=16 << 20)))[0]
+            finally:
+                await gone.wait()
+                await through.close()
+
+    assert asyncio.run(run()) == Outcome("bounced", 552, "5.3.4 too big")
