@@ -9,7 +9,7 @@ from typing import Final
 
 from models.room import Supply, full_hours
 from schemas.lanes import Lane, Lanes
-from schemas.profile import HOUR_MS, SECOND_MS
+from schemas.profile import HOUR_MS, MINUTE_MS, SECOND_MS
 from schemas.routes import LaneName
 from sinks.clickhouse.client import ClickHouse
 from sinks.clickhouse.query import READ_ONLY
@@ -42,11 +42,18 @@ LEFT JOIN (
 ) AS p ON p.recipient_id = planned.recipient_id
 GROUP BY provider, hour
 """
+_NEWEST: Final = "SELECT toUnixTimestamp64Milli(max(at)) FROM lane_standing"
+_MOST_BEHIND_MS: Final = 10 * MINUTE_MS
 # Over a day: a lane that slowed down for minutes is not slow for two days, one that is kept slow is.
 _RATES: Final = """
 SELECT lane, avg(rate) FROM lane_standing
 WHERE at > toDateTime64(%(now)s, 3, 'UTC') - INTERVAL 1 DAY GROUP BY lane
 """
+
+
+class TrailBehind(RuntimeError):
+    """ClickHouse is far behind Kafka, so what was released since would count as planned: see to RECORD."""
+
 
 Planned = Mapping[str, Mapping[int, int]]
 
@@ -63,6 +70,17 @@ def planned(house: Warehouse, now: int, longest: int) -> Planned:
         for provider, hour, count in client.execute(_PLANNED, span):
             found[provider][hour] = count
     return found
+
+
+def check_fresh(house: Warehouse, standings: Sequence[LaneStanding]) -> None:
+    """Hold the newest cut of DELIVER in ClickHouse against Kafka's. Raises `TrailBehind`, `ClickHouseError`."""
+    with closing(ClickHouse(house.address, READ_ONLY, house.views)) as client:
+        [(landed,)] = client.execute(_NEWEST)
+    behind = max((each.cut_at for each in standings), default=0) - landed
+    if behind > _MOST_BEHIND_MS:
+        raise TrailBehind(
+            f"ClickHouse is {behind // MINUTE_MS} min behind Kafka: is `opportune run record` running?"
+        )
 
 
 def rates(house: Warehouse, now: int) -> dict[str, float]:

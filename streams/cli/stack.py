@@ -27,6 +27,7 @@ from streams.engine.kafka import KafkaUnavailable
 from streams.engine.sealed import NotReplayable
 from streams.event_file import BadEvents
 from streams.explain import UnknownRecipient
+from streams.lane_room import TrailBehind
 from streams.mail import NoRelay, NoSandbox
 from streams.model_registry import NothingBefore
 from streams.model_trail import NothingLogged
@@ -46,6 +47,7 @@ EXPECTED = (
     NoConfig,
     NoLetter,
     NoRelay,
+    TrailBehind,
     NoSandbox,
     VaultError,
     KeyFileRefused,
