@@ -150,7 +150,7 @@ def test_what_is_paused_waits_through_a_restart_and_the_rest_goes_on(tmp_path: P
     kinds: list[tuple[Scoped | None, str, dict[str, str]]] = [
         (None, "free", {}),
         (("lane", "held"), "held", {}),
-        (("provider", "yahoo"), "news/yahoo#1", {}),
+        (("provider", "yahoo"), "yahoo", {}),
         (("segment", "due_to_replenish"), "free", of_segment),
         (("model", "st-1"), "free", {"model": "st-1"}),
     ]
