@@ -73,7 +73,7 @@ def planned(house: Warehouse, now: int, longest: int) -> Planned:
 
 
 def check_fresh(house: Warehouse, standings: Sequence[LaneStanding]) -> None:
-    """Hold the newest cut of DELIVER in ClickHouse against Kafka's. Raises `TrailBehind`, `ClickHouseError`."""
+    """Hold DELIVER's newest cut in ClickHouse against Kafka's. Raises `TrailBehind` or `ClickHouseError`."""
     with closing(ClickHouse(house.address, READ_ONLY, house.views)) as client:
         [(landed,)] = client.execute(_NEWEST)
     behind = max((each.cut_at for each in standings), default=0) - landed

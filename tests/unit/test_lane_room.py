@@ -10,13 +10,15 @@ import pytest
 
 from models.room import Supply
 from schemas.lanes import Lane, Lanes, WarmUp
-from schemas.profile import DAY_MS, HOUR_MS
+from schemas.profile import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.units import Rate
-from sinks.clickhouse.client import ClickHouseUnavailable
+from sinks.clickhouse.client import Address, ClickHouseUnavailable
 from streams import lane_room
 from streams.cli import lanes_publish as cli
 from streams.control import FullHours
+from streams.lane_room import TrailBehind
 from streams.lane_standings import LaneStanding
+from streams.warehouse import Warehouse
 
 NOW = 20_000 * DAY_MS
 FIRST = NOW // HOUR_MS
@@ -92,3 +94,20 @@ def test_servers_that_are_away_are_told_and_asked_again(
     looks.clear()
     with pytest.raises(ClickHouseUnavailable):
         cli.publish(None)
+
+
+def test_a_trail_that_is_far_behind_says_nothing_of_what_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Landed:
+        def __init__(self, *_: object) -> None: ...
+
+        def execute(self, statement: str) -> list[tuple[int]]:
+            return [(NOW - 10 * MINUTE_MS,)]
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(lane_room, "ClickHouse", Landed)
+    house = Warehouse(Address("nowhere", 1), "opportune")
+    lane_room.check_fresh(house, [GOING])
+    lane_room.check_fresh(house, [])
+    with pytest.raises(TrailBehind, match="ClickHouse is 11 min behind Kafka"):
+        lane_room.check_fresh(house, [replace(GOING, cut_at=NOW + MINUTE_MS)])
