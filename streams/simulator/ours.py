@@ -21,22 +21,15 @@ from streams.simulator.provider import MailboxProvider
 EPOCH: Final = 20_000 * DAY_MS  # the days of a lane are days of a calendar
 
 
-def send(demand: Demand, mailbox: MailboxProvider, lane: Lane, replies: Replies, lag: float = 0.0) -> Outcome:
-    """Send until the last message has ended: by urgency and deadline, as fast as the lane goes.
-
-    `lag` (ms) is what DELIVER needs from a message's being due, or in a lane that had stopped from an answer,
-    to the next message: it claims in a transaction before it sends. While a lane flows it claims ahead.
-    """
-    return _Run(demand, mailbox, lane, replies, lag).outcome()
+def send(demand: Demand, mailbox: MailboxProvider, lane: Lane, replies: Replies) -> Outcome:
+    """Send until the last message has ended: by urgency and deadline, as fast as the lane goes."""
+    return _Run(demand, mailbox, lane, replies).outcome()
 
 
 class _Run:
     """The messages to one provider: those to come, those that may go, and those to try again."""
 
-    def __init__(
-        self, demand: Demand, mailbox: MailboxProvider, lane: Lane, replies: Replies, lag: float
-    ) -> None:
-        self._lag, self._comes = lag, (demand.released + lag).tolist()
+    def __init__(self, demand: Demand, mailbox: MailboxProvider, lane: Lane, replies: Replies) -> None:
         self._released, self._expires = demand.released.tolist(), demand.expires.tolist()
         self._recipient, self._urgent = demand.recipient.tolist(), demand.urgent.tolist()
         self._mailbox, self._replies = mailbox, replies
@@ -51,7 +44,7 @@ class _Run:
 
     def outcome(self) -> Outcome:
         """Send until the last message has ended."""
-        now, comes, goes_on = 0.0, -inf, 0.0
+        now, comes = 0.0, -inf
         opens: dict[bool, float] = {}  # by whether it is urgent, until a message goes
         while True:
             if now >= comes:
@@ -64,18 +57,15 @@ class _Run:
             which = self._ready[0][2]
             urgent = self._urgent[which]
             if urgent not in opens:
-                opens[urgent] = max(goes_on, self._pace.opens_at(EPOCH + now, urgent) - EPOCH)
+                opens[urgent] = self._pace.opens_at(EPOCH + now, urgent) - EPOCH
             if opens[urgent] > comes:
                 now = max(now, comes)
                 continue
             now = max(now, opens[urgent])
             heapq.heappop(self._ready)
             self._note_hours(now)
-            stopped = self._pace.probing
             if self._try(which, now):
                 opens.clear()
-                if stopped or self._pace.probing:
-                    goes_on = now + self._lag
                 comes = min(comes, self._later[0][0]) if self._later else comes
         self._outcome.reputation_at_end = self._mailbox.reputation
         self._outcome.urgent_wait_ms = float(np.mean(self._waits)) if self._waits else 0.0
@@ -83,12 +73,12 @@ class _Run:
 
     def _take_up(self, now: float) -> float:
         """Line up what has come by now; returns when more comes."""
-        while self._place < len(self._comes) and self._comes[self._place] <= now:
+        while self._place < len(self._released) and self._released[self._place] <= now:
             self._line_up(self._place)
             self._place += 1
         while self._later and self._later[0][0] <= now:
             self._line_up(heapq.heappop(self._later)[1])
-        comes = self._comes[self._place] if self._place < len(self._comes) else inf
+        comes = self._released[self._place] if self._place < len(self._released) else inf
         return min(comes, self._later[0][0]) if self._later else comes
 
     def _line_up(self, which: int) -> None:
@@ -122,7 +112,7 @@ class _Run:
         else:
             outcome.deferrals += 1
             again_at = max(retry_at(int(now), self._attempts[which]), now + says.again)
-            heapq.heappush(self._later, (min(again_at + self._lag, self._expires[which]), which))
+            heapq.heappush(self._later, (min(again_at, self._expires[which]), which))
         return True
 
     def _note_hours(self, now: float) -> None:

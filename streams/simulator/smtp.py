@@ -109,18 +109,16 @@ class Plan:
         return lane_of(self.parameters, provider, self.days, self.recipients)
 
 
-def virtual(plan: Plan, replies: Replies, lag: float = 0.0) -> By:
-    """What the pure model makes of it, with such a lag (ms)."""
+def virtual(plan: Plan, replies: Replies) -> By:
+    """What the pure model makes of it."""
     return {
-        provider: ours.send(plan.demand(provider), plan.mailbox(provider), plan.lane(provider), replies, lag)
+        provider: ours.send(plan.demand(provider), plan.mailbox(provider), plan.lane(provider), replies)
         for provider in plan.parameters.provider
     }
 
 
-def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> tuple[By, float]:
-    """What Kafka, DELIVER and SMTP make of it, in a fresh state folder, and with what lag (ms).
-
-    `tell` hears how much has passed. The lag is what the quickest tenth of messages took to a server at most.
+def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> By:
+    """What Kafka, DELIVER and SMTP make of it, in a fresh state folder; `tell` hears how much has passed.
 
     Raises
     ------
@@ -161,7 +159,7 @@ def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> tuple
         found = feed.counted(_outcomes(client, settings))
     for provider, outcome in found.items():
         outcome.reputation_at_end = boxes[provider].reputation
-    return found, feed.lag
+    return found
 
 
 class _Time:
@@ -196,7 +194,6 @@ class _Feed:
         self._released: dict[str, dict[str, Any]] = {}  # commands by dispatch
         self._to: defaultdict[str, list[str]] = defaultdict(list)  # dispatches by recipient
         self._gone: set[str] = set()
-        self._first: dict[str, float] = {}  # by dispatch, from release to its first attempt
         self._people, self._acts = People(plan.parameters.recipient, plan.seed), list[Act]()
         self._found = {name: Outcome(len(demand.released)) for name, demand in self._demand.items()}
 
@@ -224,11 +221,6 @@ class _Feed:
             time.sleep(_POLL_S)
         self._hear_all(said)
         self._producer.flush()
-
-    @property
-    def lag(self) -> float:
-        """How long (ms) the quickest tenth of messages took to a server, at the most."""
-        return float(np.quantile([*self._first.values()], 0.1))
 
     def ended(self, outcomes: Sequence[Mapping[str, Any]]) -> bool:
         """Whether everything that was released has ended."""
@@ -267,9 +259,7 @@ class _Feed:
     def _hear(self, said: Said) -> None:
         """Learn of an answer, as DECIDE does of a permanent bounce; and let people have what was taken."""
         self._found[said.provider].inbox += said.answer.inbox
-        command = self._released[said.dispatch_id or ""]
-        self._first.setdefault(command["dispatch_id"], ours.EPOCH + said.at - command["released_at"])
-        recipient = command["recipient_id"]
+        recipient = self._released[said.dispatch_id or ""]["recipient_id"]
         for act in self._people.get(said, recipient):
             heapq.heappush(self._acts, act)
         if said.answer.kind != "bounced":

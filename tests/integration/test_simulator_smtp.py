@@ -23,8 +23,7 @@ pytestmark = [
 def both(plan: Plan, folder: Path) -> tuple[By, By]:
     replies = policy_files.load_replies(policy_folder(Settings()))
     settings = Settings(state_dir=folder, partitions=4)
-    real, lag = smtp.real(plan, settings, lambda _: None)
-    return smtp.virtual(plan, replies, lag), real
+    return smtp.virtual(plan, replies), smtp.real(plan, settings, lambda _: None)
 
 
 def figures(by: By) -> Figures:

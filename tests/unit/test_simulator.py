@@ -13,12 +13,12 @@ from schemas import policy_files
 from schemas.profile import DAY_MS, HOUR_MS
 from schemas.replies import Replies
 from schemas.settings import Settings
-from streams.simulator import heedless, ours
+from streams.simulator import heedless
 from streams.simulator.compare import Figures, compare, sweep
 from streams.simulator.demand import Demand
 from streams.simulator.parameters import Parameters
 from streams.simulator.provider import Answer, MailboxProvider
-from streams.simulator.run import SENDERS, lane_of, run
+from streams.simulator.run import SENDERS, run
 from streams.worker import policy_folder
 
 ASSUMED = Parameters.assumed()
@@ -141,14 +141,6 @@ def test_answers_together_are_those_one_by_one(name: str) -> None:
     given = [answer for answer, so_many in together.answers(times, recipients) for _ in range(so_many)]
     assert given == [singly.answer(*each) for each in zip(times, recipients, strict=True)]
     assert together.reputation == pytest.approx(singly.reputation)
-
-
-def test_a_lag_makes_urgent_mail_wait_and_loses_nothing() -> None:
-    demand, lane = Demand.of(ASSUMED, "yahoo", 3, 2000, seed=2), lane_of(ASSUMED, "yahoo", 3, 2000)
-    prompt, late = (ours.send(demand, mailbox("yahoo"), lane, replies(), lag) for lag in (0.0, 60_000.0))
-    assert late.urgent_wait_ms > prompt.urgent_wait_ms + 50_000
-    for found in (prompt, late):
-        assert found.accepted + found.bounced + found.expired == found.messages
 
 
 class Taking(MailboxProvider):

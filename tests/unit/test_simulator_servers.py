@@ -37,6 +37,7 @@ def asked(
     boxes: dict[str, MailboxProvider],
     *messages: Message,
     now: Callable[[], float] = lambda: 0.0,
+    timeout_s: float = 30.0,
     **changed: float,
 ) -> tuple[list[Outcome], list[Said]]:
     """What is answered to messages, one after the other, and what the servers tell of it."""
@@ -44,7 +45,7 @@ def asked(
 
     async def run() -> list[Outcome]:
         async with Mailboxes(boxes, parameters(**changed), now, said.append, seed=1).listening() as port:
-            through = transport(port, timeout_s=0.5)
+            through = transport(port, timeout_s=timeout_s)
             try:
                 return await sent(through, *messages)
             finally:
@@ -112,10 +113,11 @@ async def _rcpt(client: aiosmtplib.SMTP) -> int:
 
 
 def test_a_half_open_connection_says_nothing_and_a_slow_one_answers_late() -> None:
-    [outcome], said = asked({"gmail": box()}, message(1, address("gmail", 1)), half_open=1.0)
+    one = message(1, address("gmail", 1))
+    [outcome], said = asked({"gmail": box()}, one, half_open=1.0, timeout_s=0.2)
     assert outcome.kind == "not_sent"
     assert not said
-    [outcome], said = asked({"gmail": box()}, message(1, address("gmail", 1)), slow=1.0, slow_s=0.05)
+    [outcome], said = asked({"gmail": box()}, one, slow=1.0, slow_s=0.05)
     assert outcome.kind == "accepted"
     assert len(said) == 1
 
