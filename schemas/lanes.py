@@ -6,7 +6,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
-from schemas.policy import Strict
+from schemas.policy import Strict, meant
 from schemas.routes import DEFAULT_IDENTITY, OTHER_PROVIDER, IdentityName, LaneName, Routes
 from schemas.units import Duration, Milliseconds, PerSecond, Rate
 
@@ -48,7 +48,10 @@ class Lane(Strict):
     def _each_part_has_some(self) -> Self:
         least = min(self.connections, self.warm_up.first_day if self.warm_up else self.connections)
         if self.parts > least:
-            raise ValueError(f"parts: at most {least}, so that each has a connection and a message a day")
+            raise ValueError(
+                f"parts: at most {least}, so that each has a connection and a message a day: raise "
+                "connections, or warm_up.first_day"
+            )
         return self
 
     def part(self) -> "Lane":
@@ -83,18 +86,23 @@ class Lanes(Strict):
     def _apart(self) -> Self:
         if DEFAULT_IDENTITY in self.identities:
             raise ValueError(f"identities: {DEFAULT_IDENTITY} is there without being named: leave it out")
-        if len({*self.identities.values()}) < len(self.identities):
-            raise ValueError("identities: two have one number; each has its own, and keeps it for ever")
+        of: dict[int, str] = {}
+        for name, number in self.identities.items():
+            if of.setdefault(number, name) != name:
+                raise ValueError(
+                    f"identities.{name}: {number} is that of {of[number]} too: each has its own for ever"
+                )
         for written in self.lane:
-            name = LaneName.of(written)
-            if name.identity not in (DEFAULT_IDENTITY, *self.identities):
+            lane = LaneName.of(written)
+            if lane.identity not in (DEFAULT_IDENTITY, *self.identities):
+                asked = meant(lane.identity, self.identities)
                 raise ValueError(
-                    f"lane.{written}: no identity is called {name.identity}: add it to identities"
+                    f"lane.{written}: no identity is called {lane.identity}{asked}: add it to identities"
                 )
-            if str(name) != written or name.part:
-                raise ValueError(
-                    f"lane.{written}: write {replace(name, part=0)}, and parts = {name.part + 1}"
-                )
+            if lane.part:
+                raise ValueError(f"lane.{written}: write {replace(lane, part=0)}, and how many parts it has")
+            if str(lane) != written:
+                raise ValueError(f"lane.{written}: write {lane}")
         return self
 
     def of(self, name: str) -> Lane:
@@ -113,8 +121,12 @@ class Lanes(Strict):
     @cached_property
     def routes(self) -> Routes:
         """Which lane messages go by."""
-        parts = {name: each.parts for name, each in sorted(self.lane.items())}
-        return Routes(dict(sorted(self.identities.items())), parts, self.default.parts)
+        parts, default = dict[str, int](), self.default.parts
+        for name in sorted(self.lane, key=lambda name: ("/" in name, name)):  # providers first
+            otherwise = parts.get(LaneName.of(name).provider, default)
+            if self.lane[name].parts != otherwise:  # what tells nothing must not change the policy's hash
+                parts[name] = self.lane[name].parts
+        return Routes(dict(sorted(self.identities.items())), parts, default)
 
 
 Domain = Annotated[str, Field(pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")]

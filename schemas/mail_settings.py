@@ -15,8 +15,13 @@ _DNS_NAME: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 
 
 def by_commas(value: object) -> object:
-    """A list as it is written in the environment."""
-    return [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+    """A list as it is written in the environment. Raises ValueError where a comma stands beside nothing."""
+    if not isinstance(value, str) or not value.strip():
+        return value or ()
+    parts = [each.strip() for each in value.split(",")]
+    if not all(parts):
+        raise ValueError("a comma stands beside nothing")
+    return parts
 
 
 def _domain(mailbox: str) -> str:

@@ -293,8 +293,9 @@ def faults(
             text = f"contact.toml has no rule for {campaign.purpose}: add [purpose.{campaign.purpose}]"
             found.append(Fault(campaign, ("purpose",), text))
         if routes is not None and campaign.identity not in (DEFAULT_IDENTITY, *routes.identities):
+            asked = meant(campaign.identity, routes.identities)
             text = (
-                f"lanes.toml has no identity {campaign.identity}{meant(campaign.identity, routes.identities)}"
+                f"lanes.toml has no identity {campaign.identity}{asked}: add it to identities, with a number"
             )
             found.append(Fault(campaign, ("identity",), text))
     return found

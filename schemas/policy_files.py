@@ -26,6 +26,7 @@ _LISTS: Final = {"cap": 'write [[cap]], a table for each: most = 1, window = "16
 _QUIET: Final = 'write [quiet] default = { from = "21:00", to = "08:00" }'
 _MOVED: Final[dict[tuple[str, ...], str]] = {
     ("cap_window",): _LISTS["cap"],
+    ("identities",): "write it above the first [table] of lanes.toml",
     ("quiet_from",): _QUIET,
     ("quiet_to",): _QUIET,
     ("hold_out",): "not known here; of a campaign write arms = { hold_out = 0.1 }",
@@ -245,7 +246,8 @@ def _invalid(path: Path, kind: type[BaseModel], positions: Mapping[Key, Position
         text = _LISTS.get(key[-1], f'write a list: {key[-1]} = ["…"]')
     if error["type"] == _UNKNOWN:
         text = _MOVED.get(
-            key, "not known here" + (meant(key[-1], kind.model_fields) if len(key) == 1 else "")
+            key[-1:] if key[-1:] == ("identities",) else key,
+            "not known here" + (meant(key[-1], kind.model_fields) if len(key) == 1 else ""),
         )
         line, column = _nearest(positions, (*key, _KEY))
     elif error["type"] == "missing":

@@ -31,7 +31,7 @@ class Reason(StrEnum):
         "Every hour left, the hour of one that drops, or the moment of release breaks a cap.",
     )
     QUIET_HOURS = "quiet_hours", "Every hour before expiry lies in the recipient's quiet hours."
-    LANE_FULL = "lane_full", "Every hour left is spoken for on the lane of the recipient's mailbox provider."
+    LANE_FULL = "lane_full", "Every hour left is spoken for on the way to the recipient's mailbox provider."
     HOLD_OUT = "hold_out", "The recipient is held out, of this campaign or of all, to measure against."
     OUTRANKED = "outranked", "Another campaign wanted the recipient at that moment and was worth more."
     EXPIRED = "expired", "It was not released before its expiry."

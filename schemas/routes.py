@@ -6,11 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator
 
 DEFAULT_IDENTITY: Final = "default"
 OTHER_PROVIDER: Final = "other"
-IdentityName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,11}$")]
+_IDENTITY: Final = re.compile(r"[a-z][a-z0-9]{0,11}")  # what a variable of the environment can name
+
+
+def _identity(name: str) -> str:
+    if not _IDENTITY.fullmatch(name):
+        raise ValueError(f"{name!r} is no identity: write 1 to 12 small letters and digits, a letter first")
+    return name
+
+
+IdentityName = Annotated[str, AfterValidator(_identity)]
 _LANE: Final = re.compile(r"(?:(?P<identity>[^/#]+)/)?(?P<provider>[^/#]+)(?:#(?P<part>\d+))?")
 
 

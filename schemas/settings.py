@@ -123,6 +123,13 @@ class Settings(MailSettings, BaseSettings):
         given = own.get("identity")
         if not isinstance(given, Mapping) or not all(isinstance(each, Mapping) for each in given.values()):
             return values
+        for name, each in given.items():
+            if name == DEFAULT_IDENTITY:
+                raise ValueError("identity.default is what stands at the top: write it there")
+            if "mail_from" not in each:
+                raise ValueError(
+                    f"identity.{name} needs a mail_from of its own: providers know senders by it"
+                )
         return {**own, "identity": {name: MailSettings.inherited(each, own) for name, each in given.items()}}
 
     @field_validator("model_trust", mode="before")

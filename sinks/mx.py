@@ -6,6 +6,7 @@ from typing import Final
 
 from dns.asyncresolver import Resolver
 from dns.exception import DNSException
+from dns.resolver import NXDOMAIN, NoAnswer
 
 _AT_ONCE: Final = 50
 _EACH_S: Final = 5.0
@@ -35,15 +36,15 @@ class MxLookup:
         self._limit_s = limit_s
         self._progress = progress
         self._answered = 0
-        self._known: dict[str, str] = {}
+        self._known: dict[str, str | None] = {}
 
-    def __call__(self, domains: Collection[str]) -> Mapping[str, str]:
-        """The host that takes a domain's mail first, by domain; empty where none does, or none answers."""
+    def __call__(self, domains: Collection[str]) -> Mapping[str, str | None]:
+        """The host that takes a domain's mail first; empty where none does, None where there is no answer."""
         asyncio.run(self._ask(sorted({*domains} - self._known.keys())))
         return {domain: self._known[domain] for domain in domains}
 
     async def _ask(self, domains: Collection[str]) -> None:
-        self._known |= dict.fromkeys(domains, "")
+        self._known |= dict.fromkeys(domains)
         left = iter(domains)
 
         async def ask() -> None:
@@ -59,10 +60,12 @@ class MxLookup:
                 task.cancel()
             await asyncio.gather(*some, return_exceptions=True)
 
-    async def _host(self, domain: str) -> str:
+    async def _host(self, domain: str) -> str | None:
         try:
             answer = await self._resolver.resolve(domain, "MX")
-        except (DNSException, OSError):
+        except (NXDOMAIN, NoAnswer):
             return ""
+        except (DNSException, OSError):
+            return None
         first = min((record.preference, record.exchange.to_text(omit_final_dot=True)) for record in answer)
         return "" if first[1] == "." else first[1]

@@ -42,6 +42,8 @@ ALLOWED_KEYS: Final = frozenset(
         "cut",
         "dispatch_id",
         "lane",
+        "code",
+        "identity",
         "model",
         "relay",
         "keys",

@@ -2,7 +2,8 @@
 
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ _TIMEOUT_S = 30.0
 _ASK_S = 5.0
 _HTTPS: Final = "https://"
 _AMAZON: Final = re.compile(r"https://email(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)/?")
+_HOST: Final = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]")
 _PRINTABLE: Final = re.compile(r"[!-~]+")
 
 
@@ -70,7 +72,10 @@ def transports(settings: Settings) -> Callable[[str, Lane], Transport]:
     NoRelay
         What is set cannot be used.
     """
-    ways = {name: _way_out(each, settings.state_dir) for name, each in settings.identities.items()}
+    ways = {}
+    for name, each in settings.identities.items():
+        with _about(name):
+            ways[name] = _way_out(each, settings.state_dir)
     for shown in addresses(settings):
         _log.warning(
             events.REAL_RELAY,
@@ -87,7 +92,22 @@ def transports(settings: Settings) -> Callable[[str, Lane], Transport]:
 
 def signers(settings: Settings) -> dict[str, Signer | None]:
     """What signs each identity's mail; None where the relay does. Raises `KeyFileRefused`."""
-    return {name: _signer(each) for name, each in settings.identities.items()}
+    found = {}
+    for name, each in settings.identities.items():
+        with _about(name):
+            found[name] = _signer(each)
+    return found
+
+
+@contextmanager
+def _about(identity: str) -> Iterator[None]:
+    """Say in an error whose settings are wrong."""
+    try:
+        yield
+    except (NoRelay, NoSandbox, KeyFileRefused) as error:
+        if identity == DEFAULT_IDENTITY:
+            raise
+        raise type(error)(f"identity {identity}: {error}") from error
 
 
 def _signer(settings: MailSettings) -> Signer | None:
@@ -212,7 +232,7 @@ def _to_webhook(settings: MailSettings) -> Callable[[Lane], Transport]:
 
 def _relay(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "/" in host:
+    if not _HOST.fullmatch(host) or not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise NoRelay(
             f"relay {address!r} is neither host:port nor https://…; write for example mx.example.org:587"
         )

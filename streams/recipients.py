@@ -32,8 +32,9 @@ _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ADDRESS: Final = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+(?![0-9]+\Z){_LABEL}")
 
 
-# Gets domains; gives the host that takes the mail of each, empty where none is known.
-Hosts = Callable[[Collection[str]], Mapping[str, str]]
+# Gets domains; gives the host that takes the mail of each, empty where none does, None where nobody says.
+Hosts = Callable[[Collection[str]], Mapping[str, str | None]]
+UNANSWERED: Final = "no answer"
 
 
 class UnusableFile(ValueError):
@@ -47,7 +48,7 @@ class Recipient:
     contact: Contact
     zone: str | None
     locale: str | None
-    provider: str
+    provider: str | None  # None: not known now, and whatever was known stays
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,10 @@ class BadRow:
 
 @dataclass
 class Imported:
-    """How many rows were taken, by provider, and refused, by cause; the first 1,000 bad rows themselves."""
+    """How many rows were taken, by provider, and refused, by cause; the first 1,000 bad rows themselves.
+
+    Rows of whom DNS did not tell the provider stand under `UNANSWERED`.
+    """
 
     good: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -95,7 +99,7 @@ def load(
             good = _rolled_up(some, providers, hosts)
             vault.put_many(recipient.contact for recipient in good)
             reading.produce(client, [_attributes(recipient, now) for recipient in good])
-            result.good.update(recipient.provider for recipient in good)
+            result.good.update(recipient.provider or UNANSWERED for recipient in good)
             progress(done)
     except KafkaUnavailable as error:
         raise KafkaUnavailable(f"{error}; {_so_far(result)}") from error
@@ -111,7 +115,7 @@ def check(
     result = Imported()
     for some, done in _batches(read(path, providers), result):
         good = _rolled_up(some, providers, hosts)
-        result.good.update(recipient.provider for recipient in good)
+        result.good.update(recipient.provider or UNANSWERED for recipient in good)
         progress(done)
     return result
 
@@ -213,11 +217,11 @@ def _rolled_up(
     """Recipients with the providers of their hosts, where their domains are listed nowhere."""
     if hosts is None:
         return recipients
-    found = hosts({_domain(each) for each in recipients if each.provider == OTHER_PROVIDER})
+    asked = [each for each in recipients if each.provider == OTHER_PROVIDER]
+    found = hosts({_domain(each) for each in asked})
+    provider = {domain: None if host is None else providers.of_host(host) for domain, host in found.items()}
     return [
-        replace(each, provider=providers.of_host(found[_domain(each)]))
-        if each.provider == OTHER_PROVIDER
-        else each
+        replace(each, provider=provider[_domain(each)]) if each.provider == OTHER_PROVIDER else each
         for each in recipients
     ]
 

@@ -13,7 +13,7 @@ import structlog
 import infra
 from models.order import Ranks
 from schemas import dispatch, policy_files, topics
-from schemas.policy import Policy
+from schemas.policy import Policy, meant
 from schemas.profile import LAYOUTS, ROW
 from schemas.scopes import Scopes
 from schemas.settings import Settings
@@ -125,7 +125,14 @@ def deliver_spec(settings: Settings, client: Client) -> Spec:
 
 
 def _check_identities(policy: Policy, settings: Settings) -> None:
-    """Raise `NoRelay` where a campaign is sent in a name that the settings do not know."""
+    """Raise `NoRelay` where settings and campaigns, or lanes.toml, do not know the same identities."""
+    known = policy.routes.identities
+    for name in settings.identity:
+        if name not in known:
+            raise mail.NoRelay(
+                f"identity {name} is set, and lanes.toml has none of this name{meant(name, known)}: add it "
+                "to identities there, or take it out"
+            )
     for campaign in policy.campaigns:
         if campaign.identity not in settings.identities:
             raise mail.NoRelay(

@@ -29,7 +29,8 @@ _EFFECT: Final = (
 Why = Annotated[str, typer.Option("--why", help="Why, for whoever reads `opportune control log` later.")]
 OfCampaign = Annotated[str | None, typer.Option(help="Only this campaign, by its name in the policy files.")]
 OfLane = Annotated[
-    str | None, typer.Option(help="Only this lane with all its parts, for example gmail or news/gmail.")
+    str | None,
+    typer.Option(help="Only this lane, for example gmail or news/gmail, with all its parts; gmail#3 is one."),
 ]
 OfProvider = Annotated[
     str | None, typer.Option(help="Only what goes to this mailbox provider, on whichever lane.")
@@ -226,7 +227,10 @@ def _named(options: Mapping[str, Any]) -> Scoped | None:
     if len(named) > 1:
         hint = " / ".join(f"--{scope}" for scope, _ in named)
         raise typer.BadParameter("name one of them, and the next in a pause of its own", param_hint=hint)
-    return named[0] if named else None
+    if not named:
+        return None
+    scope, name = named[0]
+    return scope, str(LaneName.of(name)) if scope == "lane" else name
 
 
 def _refuse_unknown(of: Scoped | None, client: Client) -> None:
@@ -235,8 +239,7 @@ def _refuse_unknown(of: Scoped | None, client: Client) -> None:
         return
     scope, name = of
     known = {*changing.current(client).models} if scope == "model" else _known(scope)
-    whole = str(replace(LaneName.of(name), part=0)) if scope == "lane" else name
-    if whole not in known:
+    if name not in known:
         raise typer.BadParameter(
             f"no {scope} {name!r}; there are {', '.join(sorted(known))}", param_hint=f"--{scope}"
         )
@@ -249,8 +252,9 @@ def _known(scope: Scope) -> set[str]:
     if scope == "provider":
         return providers
     if scope == "lane":
-        identities = (DEFAULT_IDENTITY, *policy_files.load_lanes(folder).identities)
-        return {str(LaneName(provider, identity)) for identity in identities for provider in providers}
+        lanes = policy_files.load_lanes(folder)
+        whole = [LaneName(each, of) for of in (DEFAULT_IDENTITY, *lanes.identities) for each in providers]
+        return {str(replace(each, part=part)) for each in whole for part in range(lanes.of(str(each)).parts)}
     policy = policy_files.load(folder)
     if scope == "segment":
         return {name for names in Scopes.of(policy.campaigns).segments.values() for name in names}

@@ -12,6 +12,7 @@ os.environ.setdefault("RUST_BACKTRACE", "0")
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.markup import escape
 
@@ -90,11 +91,13 @@ def main() -> None:
         if error.title != Settings.__name__:
             raise
         for problem in error.errors():
-            name = ".".join(map(str, problem["loc"]))
+            name = ".".join(str(each) for each in problem["loc"] if each != "[key]")
             if not name:
                 _fail(f"settings: {problem['msg'].removeprefix('Value error, ')}")
             variable = f"OPPORTUNE_{name.upper().replace('.', '__')}"
             _fail(f"setting {name} ({variable}, or {name} in opportune.toml): {problem['msg']}")
+    except SettingsError as error:
+        _fail(f"settings: {error}; a table is set name by name, such as OPPORTUNE_IDENTITY__NEWS__MAIL_FROM")
     except tomllib.TOMLDecodeError as error:
         _fail(f"opportune.toml, or the file that OPPORTUNE_CONFIG names, is no TOML: {error}")
 

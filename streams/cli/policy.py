@@ -57,12 +57,14 @@ def _print(policy: Policy, place: Path) -> None:
     segments = show.table("segment", "number", "definition", "where")
     for segment in policy.segments:
         segments.add_row(segment.name, str(segment.number), segment.definition, segment.where)
-    campaigns = show.table("campaign", "number", "version", "trigger", "audience", "template")
+    campaigns = show.table("campaign", "number", "version", "trigger", "audience", "template", "identity")
     for campaign in policy.campaigns:
         [(kind, name)] = campaign.trigger.model_dump(exclude_none=True).items()
         audience = campaign.audience or "everyone"
         figures = (str(campaign.number), str(campaign.version))
-        campaigns.add_row(campaign.name, *figures, f"{kind} {name}", audience, campaign.template)
+        campaigns.add_row(
+            campaign.name, *figures, f"{kind} {name}", audience, campaign.template, campaign.identity
+        )
     console.print(segments)
     console.print(campaigns)
     _print_contact(policy.contact)

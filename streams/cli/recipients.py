@@ -40,12 +40,14 @@ def import_(
     address's domain go to recipients.attributes.
 
     Which provider a domain belongs to is in providers.toml. With --mx, DNS is asked for the MX of every other
-    domain, and the table mx says whose host it is; where there is no answer in time it is "other".
+    domain, and the table mx says whose host it is. Use it always or never: without it, these domains are
+    "other" again. Where DNS does not answer, what was known of the provider stays.
 
     Bad rows are reported by line (the first 1,000) and left out, good ones are imported. Importing a file
     again is safe.
 
-    Exit code 0: all rows good. 1: some were refused. 2: no such file, or it is no CSV of recipients.
+    Exit code 0: all rows good. 1: some were refused, or of some DNS did not answer. 2: no such
+    file, or it is no CSV of recipients.
     """
     settings = Settings()
     try:
@@ -61,7 +63,7 @@ def import_(
         Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
     _tell(result, dry_run)
-    if result.refused:
+    if result.refused or result.good[recipients.UNANSWERED]:
         raise typer.Exit(1)
 
 
@@ -107,6 +109,8 @@ def _tell(result: Imported, dry_run: bool) -> None:
         table.add_row(provider, f"{count:,}")
     table.add_row("all", f"{result.good.total():,}")
     console.print(table)
+    if silent := result.good[recipients.UNANSWERED]:
+        console.print(f"Of {silent:,} DNS did not tell the provider: import the file again when it answers.")
     if result.refused:
         refused = show.table("rows", "why", title="Refused")
         for why, count in result.refused.most_common():

@@ -52,10 +52,13 @@ def simulate(
 
     The lanes are DELIVER's own: pace, order, retries, and the rules of your replies.toml, but not the rates
     of your lanes.toml. Providers answer and judge as streams/simulator/parameters.toml says, where each
-    number has its source. Nothing is sent and no Kafka is needed: all is computed, in virtual time. With
-    --real the providers are SMTP servers of this machine instead, and a DELIVER worker sends to them. A
+    number has its source. All is computed, in virtual time: nothing is sent, and no Kafka is needed. With
+    --real the providers are SMTP servers of this machine instead, and Kafka and a DELIVER worker are started,
+    in the folder simulator of the state folder, which is emptied first. A
     message is taken in time if a provider took it before its expiry.
     """
+    if swept and real:
+        raise typer.BadParameter("one at a time", param_hint="--sweep / --real")
     replies = policy_files.load_replies(worker.policy_folder(Settings()))
     console = show.console()
     with Progress(console=Console(stderr=True), transient=True) as progress:

@@ -246,12 +246,14 @@ def test_a_pause_of_what_the_policy_does_not_know_is_refused_with_what_it_knows(
     with pytest.raises(typer.BadParameter, match=f"no {scope} 'nosuch'; there are .*{says}"):
         cli._refuse_unknown((scope, "nosuch"), nowhere)
     cli._refuse_unknown(("lane", "other"), nowhere)
-    cli._refuse_unknown(("lane", "gmail#3"), nowhere)
+    with pytest.raises(typer.BadParameter, match="no lane 'gmail#3'"):
+        cli._refuse_unknown(("lane", "gmail#3"), nowhere)
 
 
 def test_a_pause_names_one_scope() -> None:
     options: dict[str, str | None] = dict.fromkeys(SCOPES)
     assert cli._named(options) is None
     assert cli._named(options | {"segment": "lapsing"}) == ("segment", "lapsing")
+    assert cli._named(options | {"lane": "default/gmail#0"}) == ("lane", "gmail")
     with pytest.raises(typer.BadParameter, match="name one"):
         cli._named(options | {"segment": "lapsing", "lane": "gmail"})

@@ -164,14 +164,14 @@ def test_messages_go_by_the_lane_of_identity_provider_and_recipient() -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"identities": {"news": 7, "shop": 7}}, "two have one number"),
+        ({"identities": {"news": 7, "shop": 7}}, "7 is that of news too"),
         ({"identities": {"news": 7, "default": 1}}, "leave it out"),
         ({"identities": {}}, "no identity is called news: add it to identities"),
         ({"identities": {"news": 0}}, "greater than or equal to 1"),
-        ({"identities": {"News": 1}}, "pattern"),
+        ({"identities": {"News": 1}}, "small letters"),
         ({"default": {"rate": "1/s", "connections": 2, "parts": 3}}, "parts: at most 2"),
         ({"default": {"rate": "1/s", "warm_up": {"first_day": 1}, "parts": 2}}, "parts: at most 1"),
-        ({"lane": {"gmail#3": {"rate": "1/s"}}}, "write gmail, and parts = 4"),
+        ({"lane": {"gmail#3": {"rate": "1/s"}}}, "write gmail, and how many parts"),
         ({"lane": {"default/gmail": {"rate": "1/s"}}}, "write gmail"),
     ],
 )

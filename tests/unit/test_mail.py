@@ -25,6 +25,10 @@ LANE = Lane(rate=Rate.parse("1/s"))
 API = "https://api.example.org"
 AMAZON = "https://email.eu-west-1.amazonaws.com"
 HOOK = "https://hooks.example.org/secret-path"
+NEWS = {
+    "mail_from": "Shop News <news@news.shop.example>",
+    "relay": "mx1.example.org:587, mx2.example.org:587",
+}
 
 
 def settings(**given: Any) -> Settings:
@@ -88,6 +92,9 @@ def test_without_any_the_sandbox_takes_it(tmp_path: Path) -> None:
     [
         ({"relay": "mx.example.org"}, "neither host:port nor https"),
         ({"relay": "http://api.example.org:80"}, "neither host:port nor https"),
+        ({"relay": "mx1.example.org:25; mx2.example.org:25"}, "neither host:port nor https"),
+        ({"relay": "mx1.example.org:99999"}, "neither host:port nor https"),
+        ({"identity": {"news": NEWS | {"relay": "mx"}}, "relay": "mx:25"}, "^identity news: relay 'mx'"),
         ({"relay": API}, "OPPORTUNE_RELAY_PASSWORD"),
         ({"relay": API, "relay_password": "key\n"}, "line break"),
         ({"relay": API, "relay_password": "key", "relay_user": "me"}, "no relay_user"),
@@ -143,12 +150,6 @@ def test_what_is_set_is_asked_whether_it_takes_connections() -> None:
             ask(way)
 
 
-NEWS = {
-    "mail_from": "Shop News <news@news.shop.example>",
-    "relay": "mx1.example.org:587, mx2.example.org:587",
-}
-
-
 def test_an_identity_inherits_what_it_does_not_set_but_no_way_out_beside_its_own() -> None:
     made = settings(
         relay="mx.example.org:25",
@@ -178,9 +179,11 @@ def test_an_identity_s_secrets_come_from_the_environment(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("identity", "why"),
     [
-        ({"News": NEWS}, "pattern"),
+        ({"News": NEWS}, "small letters"),
+        ({"default": NEWS}, "at the top"),
+        ({"news": {"relay": "mx.example.org:25"}}, "mail_from of its own"),
         ({"news": {"mail_from": "nobody"}}, "names no mailbox"),
-        ({"news": {"partitions": 3}}, "not permitted"),
+        ({"news": NEWS | {"partitions": 3}}, "not permitted"),
         ({"news": NEWS | {"webhook_url": HOOK}}, "remove one"),
     ],
 )
