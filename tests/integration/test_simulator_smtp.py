@@ -38,9 +38,6 @@ def test_every_message_ends_once_and_lanes_feel_what_servers_answer(tmp_path: Pa
         assert found.accepted + found.bounced + found.expired == found.messages
         assert 0 < found.inbox <= found.accepted
         assert found.deferrals > 0
-    # A busy machine's delays are 1,440 times as long here.
-    assert figures(real).accepted == pytest.approx(figures(virtual).accepted, rel=0.5)
-    assert figures(real).deferrals == pytest.approx(figures(virtual).deferrals, rel=0.5)
 
 
 @pytest.mark.soak

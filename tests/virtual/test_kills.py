@@ -36,10 +36,7 @@ _LOST = "the worker ended before it learnt the outcome"
     ("kills", "seed"),
     [
         (40, 0),
-        *(
-            pytest.param(200, seed.values[0], marks=[pytest.mark.faults, pytest.mark.soak])
-            for seed in faults.seeds(3)
-        ),
+        *(pytest.param(200, seed.values[0], marks=pytest.mark.soak) for seed in faults.seeds(3)),
     ],
 )
 def test_whenever_it_is_killed_each_message_goes_once_and_each_lost_claim_is_told(

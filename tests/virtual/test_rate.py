@@ -36,8 +36,8 @@ _LANES = Lanes(
     ("workers", "seconds"),
     [
         (3, 190),
-        pytest.param(1, 600, marks=[pytest.mark.faults, pytest.mark.soak]),
-        pytest.param(3, 600, marks=[pytest.mark.faults, pytest.mark.soak]),
+        pytest.param(1, 600, marks=pytest.mark.soak),
+        pytest.param(3, 600, marks=pytest.mark.soak),
     ],
 )
 def test_a_lane_keeps_to_its_rate_and_uses_it_through_a_hand_over_and_a_kill(
