@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse]
 DAYS, HOUSEHOLDS = 45, 350
 START = completejourney.FIRST + timedelta(days=DAYS, hours=14)  # the shops are open
 STRETCH = timedelta(hours=12)  # so that each stage has a part of two of them
-SPEED = 3000.0
+SPEED = 6000.0
 SHARE = 0.5
 
 

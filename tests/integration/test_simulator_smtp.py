@@ -31,7 +31,7 @@ def figures(by: By) -> Figures:
 
 
 def test_every_message_ends_once_and_lanes_feel_what_servers_answer(tmp_path: Path) -> None:
-    plan = Plan.of(days=1, recipients=1000, seed=0, speed=1440.0).undisturbed(expiry_h=4)
+    plan = Plan.of(days=1, recipients=1000, seed=0, speed=2880.0).undisturbed(expiry_h=4)
     virtual, real = both(plan, tmp_path)
     for provider, found in real.items():
         assert found.messages == virtual[provider].messages
