@@ -80,11 +80,7 @@ _PENDING_1: Final = np.dtype(
 )
 PENDING: Final = np.dtype(
     [
-        ("state", "u1"),
-        ("campaign", "u1"),
-        ("due_at", "<i8"),
-        ("expires_at", "<i8"),
-        ("decision", "V16"),  # bytes of the decision's UUID
+        *_PENDING_1.descr[:-1],
         ("provider", "S12"),  # of its lane, as the next two; empty until released
         ("identity", "u1"),  # its number: `schemas.routes.Routes`
         ("part", "u1"),

@@ -49,7 +49,8 @@ clock_app = typer.Typer(
     "still until the clock has caught up with the last cut.",
 )
 control_app = typer.Typer(
-    no_args_is_help=True, help="What operators have changed: pause, clock, segments and models."
+    no_args_is_help=True,
+    help="What was changed while workers run: pauses, clock, segments, models and full hours.",
 )
 
 
@@ -129,7 +130,7 @@ def show_clock() -> None:
 
 @control_app.command(name="show")
 def show_control() -> None:
-    """Show what is paused now, the clock, and since when which segments and models are in force."""
+    """Show what is paused now, the clock, full hours, and which segments and models are in force."""
     state = changing.current(cluster.connect(Settings()))
     held = ["everything"] if state.paused else []
     held += [" ".join(of) for of in sorted(state.held)]
@@ -144,7 +145,7 @@ def show_control() -> None:
 
 @control_app.command()
 def log() -> None:
-    """List every change of pause, clock, segments and models, oldest first: version, when, who, what, why."""
+    """List every change that was made while workers run, oldest first: version, when, who, what, why."""
     table = show.table("version", "when", "who", "what", "why")
     for change in changing.history(cluster.connect(Settings())):
         what = describe_change(change)
