@@ -62,11 +62,12 @@ def demo(
     client = cluster.connect(settings)
     live_to = LIVE_FROM + timedelta(seconds=60 * SPEED)
     _import_people(client, settings, households)
-    with workers.running(settings, {"decide": 2}) as deciding:
+    environment = workers.apart(settings)
+    with workers.running(settings, {"decide": 2}, environment) as deciding:
         loaded, decided = replay.history(client, settings, BEGIN, LIVE_FROM, households, deciding, console)
         # Only now, and catching up: on two cores all at once would make history half as fast.
-        with workers.running(settings, {"record": 1}) as recording:
-            with workers.running(settings, {"deliver": 1}) as delivering:
+        with workers.running(settings, {"record": 1}, environment) as recording:
+            with workers.running(settings, {"deliver": 1}, environment) as delivering:
                 lived = replay.lived(
                     client, LIVE_FROM, live_to, households, SPEED, delivering, console, people=False
                 )

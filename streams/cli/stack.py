@@ -115,9 +115,8 @@ def down() -> None:
 
 def apart(settings: Settings, name: str) -> Settings:
     """Settings of what has its own folder, and always the servers of this machine: the demo, say."""
-    addresses = ("brokers", "clickhouse", "webhook_url", "vault", "vault_key")
-    here: dict[str, Any] = dict.fromkeys(addresses) | {"relay": (), "identity": {}}
-    return settings.model_copy(update={"state_dir": settings.state_dir / name, **here})
+    kept = {each: getattr(settings, each) for each in workers.KEPT_APART}
+    return Settings.model_construct(**kept, state_dir=settings.state_dir / name)
 
 
 def status() -> None:

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
+from typing import Final
 
 from infra.embedded.process import tail
 from schemas.settings import Settings
 
-_DRAIN_S = 30.0
+KEPT_APART: Final = ("cache_dir", "partitions", "log_level")  # settings that say nothing of a deployment
+_DRAIN_S: Final = 30.0
 
 
 class WorkerDied(RuntimeError):
@@ -36,12 +37,13 @@ class Workers:
 
 @contextmanager
 def running(
-    settings: Settings, roles: Mapping[str, int], environment: Mapping[str, str] = MappingProxyType({})
+    settings: Settings, roles: Mapping[str, int], environment: Mapping[str, str] = os.environ
 ) -> Iterator[Workers]:
     """Run so many workers of each role; at the end they are told to drain, and after 30 s ended.
 
     They are told in the order of `roles`, each role once those before it have ended: a later one still takes
-    in what an earlier one writes last. `environment` holds settings that this process has otherwise.
+    in what an earlier one writes last. `environment` is all that they find in theirs, but for the settings'
+    state folder and a web port.
     """
     folder = settings.state_dir / "workers"
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,10 +56,9 @@ def running(
                 children[log] = subprocess.Popen(  # noqa: S603 - our own command line
                     [sys.executable, "-m", "streams.cli.main", "run", role],
                     env={
-                        **os.environ,
+                        **environment,
                         "OPPORTUNE_STATE_DIR": str(settings.state_dir.absolute()),
                         "OPPORTUNE_WEB_PORT": "0",
-                        **environment,
                     },
                     stdin=subprocess.DEVNULL,
                     stdout=out,
@@ -67,6 +68,21 @@ def running(
     finally:
         for role in roles:
             _end([child for log, child in children.items() if log.name.startswith(f"{role}-")])
+
+
+def apart(settings: Settings) -> dict[str, str]:
+    """Environment for workers with these settings, which are `stack.apart`.
+
+    Nothing of a deployment that this process knows, by file or by environment, gets to them: they must not
+    read its topics, nor send through its relays.
+    """
+    config = settings.state_dir / "opportune.toml"
+    config.write_text("# Settings of these workers are in their environment.\n")
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("OPPORTUNE_")},
+        **{f"OPPORTUNE_{name.upper()}": str(getattr(settings, name)) for name in KEPT_APART},
+        "OPPORTUNE_CONFIG": str(config.absolute()),
+    }
 
 
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -138,14 +138,10 @@ def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> By:
         cluster.create_topics(client, settings)
         control.set_clock(client, time_of.clock, "simulate", "stands at the beginning")
         port = ending.enter_context(servers.running(mailboxes))
-        environment = {  # whatever this process has: the worker must not come near a deployment
-            "OPPORTUNE_BROKERS": client.brokers,
-            "OPPORTUNE_VAULT": str(settings.vault_path.absolute()),
-            "OPPORTUNE_VAULT_KEY": str(settings.vault_key_path.absolute()),
+        environment = workers.apart(settings) | {
             "OPPORTUNE_RELAY": f"{servers.HOST}:{port}",
             "OPPORTUNE_RELAY_TLS": "none",
             "OPPORTUNE_POLICY_DIR": str(_policy(plan, settings)),
-            "OPPORTUNE_PARTITIONS": str(settings.partitions),
         }
         _fill_vault(plan, settings)
         running = ending.enter_context(workers.running(settings, {"deliver": 1}, environment))
