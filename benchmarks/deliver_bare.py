@@ -26,7 +26,7 @@ from sinks.transports import Message
 from sinks.vault.sqlite import SqliteVault
 from streams import worker
 from streams.rendering import Renderer, load_templates
-from streams.sender import Prepared
+from streams.sending_lane import Prepared
 
 _DIFFERENT: Final = 1_000
 _SENDER: Final = "hello@opportune.example"

@@ -13,7 +13,7 @@ from schemas.routes import LaneName
 from sinks.transports import Message
 from sinks.transports.dkim import Signer
 from sinks.vault import Contact, Vault, WrongKey
-from streams.sender import Prepared
+from streams.sending_lane import Prepared
 
 
 class TemplateRefused(PolicyError):

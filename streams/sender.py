@@ -5,12 +5,10 @@ commit took long, begins none of the messages that were recalled, or written dow
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from math import exp
 from time import time_ns
 from typing import Any, Final
 
@@ -23,7 +21,7 @@ from schemas import codec
 from schemas.lanes import Lane, Lanes
 from schemas.replies import Replies
 from schemas.scopes import Marks, Scopes
-from sinks.transports import Message, Outcome, Transport
+from sinks.transports import Outcome, Transport
 from streams import events
 from streams.agents.deliver import BEGIN_WITHIN_S, Feedback, Paced, too_soon
 from streams.agents.dispatches import DispatchStore
@@ -32,24 +30,14 @@ from streams.engine.control import Control
 from streams.engine.cut import uptime
 from streams.engine.failpoint import reach
 from streams.engine.store import Store
+from streams.sending_lane import AHEAD_S, Claimed, Prepared, SendingLane
 
 _log = structlog.get_logger()
-# So much of a lane's rate is claimed ahead, that a slow commit does not leave it idle; and no more than it
-# began in as long just now, and finds free connections.
-_AHEAD_S: Final = 0.5
 _PREPARED_AT_ONCE: Final = 20
 _LOOK_UP_S: Final = 0.1  # so soon a lane that waits notices a pause, a recall or another clock
 _FIRST_REST_S: Final = 0.5
 _LONGEST_REST_S: Final = 30.0
 _FAILED_REST_S: Final = 5.0
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A message ready to go, and what it was rendered from, name@hash."""
-
-    message: Message
-    template: str
 
 
 # Gets claims and the time (UTC ms); gives a message for each, or what became of one that cannot be sent.
@@ -68,61 +56,10 @@ _KINDS: Final[Mapping[str, Kind]] = {
 
 
 @dataclass
-class _Claimed:
-    """A message that may go, and when its claim was made, of `uptime`."""
-
-    claim: Claim
-    prepared: Prepared
-    since: float
-
-
-@dataclass
-class _LaneState:
-    """A lane of one partition: what is queued, how fast it goes, and whether its server answers."""
-
-    pace: Pace
-    connections: int
-    transport: Transport
-    urgent: deque[_Claimed] = field(default_factory=deque)
-    others: deque[_Claimed] = field(default_factory=deque)
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-    preparing: int = 0
-    under_way: int = 0
-    begun: float = 0.0  # messages by `begun_at`, of `uptime`, of which old ones count less
-    begun_at: float = 0.0
-    rests_until: float = 0.0
-    failures: int = 0
-
-    @property
-    def queue(self) -> deque[_Claimed]:
-        """Where the message stands whose turn it is."""
-        return self.urgent or self.others
-
-    @property
-    def taken_up(self) -> int:
-        """How many are claimed and have not begun."""
-        return len(self.urgent) + len(self.others) + self.preparing
-
-    @property
-    def free(self) -> int:
-        """How many more may be under way at once."""
-        return (1 if self.pace.probing else self.connections) - self.under_way
-
-    def lately(self, clock: float) -> float:
-        """How many began within `_AHEAD_S`, about, each counting less the longer ago it was."""
-        return self.begun * exp((self.begun_at - clock) / _AHEAD_S)
-
-    def begins(self, clock: float) -> None:
-        """A message begins."""
-        self.begun, self.begun_at = self.lately(clock) + 1, clock
-        self.under_way += 1
-
-
-@dataclass
 class _Partition:
     """What is known of one partition's sends."""
 
-    lanes: dict[str, _LaneState] = field(default_factory=dict)
+    lanes: dict[str, SendingLane] = field(default_factory=dict)
     learnt: dict[str, Standing] = field(default_factory=dict)  # by lanes, of which the journal has told
     results: list[Result] = field(default_factory=list)
     recalled: set[str] = field(default_factory=set)
@@ -231,12 +168,12 @@ class Sender:
     def _known(self, partition: int) -> _Partition:
         return self._partitions.setdefault(partition, _Partition())
 
-    def _lane(self, known: _Partition, name: str, now: int) -> _LaneState:
+    def _lane(self, known: _Partition, name: str, now: int) -> SendingLane:
         lane = known.lanes.get(name)
         if lane is None:
             setting = self._lanes.of(name)
             pace = Pace(setting, now, known.learnt.get(name))
-            lane = _LaneState(pace, setting.connections, self._transport_of(name, setting))
+            lane = SendingLane(pace, setting.connections, self._transport_of(name, setting))
             known.lanes[name] = lane
             self._start(known, self._pace(known, lane))
         return lane
@@ -249,7 +186,7 @@ class Sender:
         lane, clock = self._lane(known, name, now), uptime()
         if clock < lane.rests_until or (lane.pace.probing and not lane.free):
             return 0
-        ahead = lane.pace.most_until(now, now + _AHEAD_S * 1000 * pace, urgent)
+        ahead = lane.pace.most_until(now, now + AHEAD_S * 1000 * pace, urgent)
         return min(ahead, lane.free + int(lane.lately(clock))) - lane.taken_up
 
     def _now(self) -> int | None:
@@ -277,7 +214,7 @@ class Sender:
                     self._end(known, ready)
                 else:
                     queue = lane.urgent if claim.urgent else lane.others
-                    queue.append(_Claimed(claim, ready, since))
+                    queue.append(Claimed(claim, ready, since))
                     lane.woken.set()
 
     async def _prepared(self, claims: Sequence[Claim]) -> Sequence[Prepared | Result]:
@@ -289,7 +226,7 @@ class Sender:
             self._rests_until = uptime() + _FAILED_REST_S
             return [self._returned(claim) for claim in claims]
 
-    async def _pace(self, known: _Partition, lane: _LaneState) -> None:
+    async def _pace(self, known: _Partition, lane: SendingLane) -> None:
         """Let a lane's messages go, one by one, when its bucket and its connections allow."""
         while True:
             if not lane.queue:
@@ -321,7 +258,7 @@ class Sender:
         """Whether operators hold messages with these marks."""
         return self._control.holds(self._scopes(marks))
 
-    def _wanted(self, known: _Partition, lane: _LaneState, claimed: _Claimed) -> bool:
+    def _wanted(self, known: _Partition, lane: SendingLane, claimed: Claimed) -> bool:
         """Whether a claimed message may still begin: asked when its turn comes."""
         clock = uptime()
         return (
@@ -341,7 +278,7 @@ class Sender:
             and claim.dispatch_id not in known.recalled
         )
 
-    async def _send(self, known: _Partition, lane: _LaneState, claimed: _Claimed) -> None:
+    async def _send(self, known: _Partition, lane: SendingLane, claimed: Claimed) -> None:
         claim, begun = claimed.claim, False
 
         def still_wanted() -> bool:
@@ -365,7 +302,7 @@ class Sender:
         reach("deliver", "after_accept")
         self._learn(known, lane, claimed, outcome)
 
-    def _learn(self, known: _Partition, lane: _LaneState, claimed: _Claimed, outcome: Outcome) -> None:
+    def _learn(self, known: _Partition, lane: SendingLane, claimed: Claimed, outcome: Outcome) -> None:
         """Turn an outcome into a result; a lane whose server cannot be reached rests for a while."""
         claim, now = claimed.claim, self._now()
         if outcome.kind == "not_sent":

@@ -16,7 +16,7 @@ from sinks.vault import Contact
 from sinks.vault.sqlite import SqliteVault
 from streams import mail
 from streams.rendering import Renderer
-from streams.sender import Prepared
+from streams.sending_lane import Prepared
 from tests.support.sending import claim
 from tests.support.signing import ED25519, RSA, record, verifies, write_key
 from tests.support.smtp import Answers, dispatch, send

@@ -13,7 +13,8 @@ from schemas.replies import NO_RULES, Replies
 from schemas.scopes import Scopes
 from schemas.units import Rate
 from sinks.transports import Message, Outcome
-from streams.sender import Prepared, Sender
+from streams.sender import Sender
+from streams.sending_lane import Prepared
 
 FOREVER = 4_000_000_000_000
 
