@@ -21,16 +21,28 @@ from streams import worker
 from streams.cli import plots, show, stack
 from streams.simulator import smtp
 from streams.simulator.compare import Assumed, By, Figures, compare, sweep
+from streams.simulator.demand import Outcome
 from streams.simulator.parameters import Parameters
-from streams.simulator.run import SENDERS, SenderName
+from streams.simulator.run import SENDERS
 
-_COLOURS: Final[dict[SenderName, tuple[str, int]]] = {
+_BY_SMTP: Final = "ours, by SMTP"
+_VIRTUAL: Final = "ours, in virtual time"
+_COLOURS: Final[Mapping[str, tuple[str, int]]] = {
     "ours": ("█", 34),
     "fixed rate": ("▒", 208),
     "retries only": ("░", 160),
+    _VIRTUAL: ("█", 34),
+    _BY_SMTP: ("▒", 75),
 }
 _HEIGHT: Final = 9
+_VIEWS: Final[Mapping[str, Callable[[Outcome], Sequence[float]]]] = {
+    "messages taken, an hour": lambda each: each.taken,
+    "deferrals, an hour": lambda each: each.deferred,
+    "reputation, in %": lambda each: [100 * value for value in each.reputation],
+    "messages that wait": lambda each: each.waiting,
+}
 Report = Callable[[float, float], None]  # told how much is done, of how much
+Run = Mapping[str, By]  # by sender
 _TWO_FROM: Final = 90
 
 
@@ -44,7 +56,7 @@ def simulate(
         bool, typer.Option("--sweep", help="Every assumption halved and raised by half, on all cores.")
     ] = False,
     real: Annotated[
-        bool, typer.Option("--real", help="Ours through Kafka, DELIVER and SMTP, beside virtual time.")
+        bool, typer.Option("--real", help="Ours through Kafka, workers and SMTP, beside virtual time.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
@@ -53,7 +65,7 @@ def simulate(
     The lanes are DELIVER's own: pace, order, retries, and the rules of your replies.toml, but not the rates
     of your lanes.toml. Providers answer and judge as streams/simulator/parameters.toml says, where each
     number has its source. All is computed, in virtual time: nothing is sent, and no Kafka is needed. With
-    --real the providers are SMTP servers of this machine instead, and Kafka and a DELIVER worker are started,
+    --real the providers are SMTP servers of this machine instead, and Kafka, DECIDE and DELIVER are started,
     in the folder simulator of the state folder, which is emptied first. A
     message is taken in time if a provider took it before its expiry.
     """
@@ -70,33 +82,32 @@ def simulate(
         if swept:
             assumed = _swept(replies, days or 14, recipients or 50_000, seeds, report)
         elif real:
-            beside = _real(replies, days or 2, recipients or 2000, seeds, report)
+            runs = _real(replies, days or 2, recipients or 2000, seeds, report)
         else:
             runs = _runs(replies, days or 14, recipients or 50_000, seeds, report)
     if swept:
         _tell_sweep(console, assumed, as_json)
-    elif real:
-        _tell(console, beside, as_json)
-        if not as_json:
-            _tell_agreement(console, beside)
-    else:
-        _tell(
-            console, {name: [Figures.of([*run[name].values()]) for run in runs] for name in SENDERS}, as_json
-        )
-        if not as_json:
-            _plot(console, runs[0])
+        return
+    figures = {name: [Figures.of([*run[name].values()]) for run in runs] for name in runs[0]}
+    if as_json:
+        told = {sender: [vars(each) for each in some] for sender, some in figures.items()}
+        typer.echo(show.as_json(told))
+        return
+    console.print(_table(figures))
+    if real:
+        _tell_agreement(console, figures)
+    _plot(console, runs[0])
 
 
-def _runs(
-    replies: Replies, days: int, recipients: int, seeds: int, report: Report
-) -> list[dict[SenderName, By]]:
+def _runs(replies: Replies, days: int, recipients: int, seeds: int, report: Report) -> list[Run]:
     """All senders beside each other, in virtual time, for each seed."""
     parameters, done = Parameters.assumed(), count(1)
     of = seeds * len(parameters.provider)
-    return [
-        compare(parameters, replies, days, recipients, seed, lambda: report(next(done), of))
-        for seed in range(seeds)
-    ]
+    found = list[Run]()
+    for seed in range(seeds):
+        by_sender = compare(parameters, replies, days, recipients, seed, lambda: report(next(done), of))
+        found.append({str(sender): by for sender, by in by_sender.items()})
+    return found
 
 
 def _swept(replies: Replies, days: int, recipients: int, seeds: int, report: Report) -> list[Assumed]:
@@ -107,27 +118,16 @@ def _swept(replies: Replies, days: int, recipients: int, seeds: int, report: Rep
     return found
 
 
-def _real(
-    replies: Replies, days: int, recipients: int, seeds: int, report: Report
-) -> dict[str, list[Figures]]:
-    """Ours in virtual time and through SMTP, for each seed."""
-    settings = stack.apart(Settings(), "simulator")
-    found: dict[str, list[Figures]] = {"ours, in virtual time": [], "ours, by SMTP": []}
+def _real(replies: Replies, days: int, recipients: int, seeds: int, report: Report) -> list[Run]:
+    """Ours in virtual time and through the product, for each seed."""
+    settings, found = stack.apart(Settings(), "simulator"), list[Run]()
     for seed in range(seeds):
         plan = smtp.Plan.of(days, recipients, seed)
         KafkaServer(settings.state_dir, settings.cache_dir / "jars").discard()
         shutil.rmtree(settings.state_dir, ignore_errors=True)
-        by = (smtp.virtual(plan, replies), smtp.real(plan, settings, lambda part: report(part, 1)))
-        for some, each in zip(found.values(), by, strict=True):
-            some.append(Figures.of([*each.values()]))
+        by_smtp = smtp.real(plan, settings, lambda part: report(part, 1))
+        found.append({_VIRTUAL: smtp.virtual(plan, replies), _BY_SMTP: by_smtp})
     return found
-
-
-def _tell(console: Console, figures: Mapping[str, list[Figures]], as_json: bool) -> None:
-    if as_json:
-        typer.echo(show.as_json({sender: [vars(each) for each in some] for sender, some in figures.items()}))
-    else:
-        console.print(_table(figures))
 
 
 def _tell_agreement(console: Console, beside: Mapping[str, list[Figures]]) -> None:
@@ -200,17 +200,17 @@ def _tell_sweep(console: Console, assumed: Sequence[Assumed], as_json: bool) -> 
         console.print(made)
 
 
-def _plot(console: Console, run: dict[SenderName, By]) -> None:
-    """Plot each provider's view of each sender, and what waits, hour by hour."""
+def _plot(console: Console, run: Run) -> None:
+    """Plot what went to each provider, what it deferred, its view of the senders, and what waits, by hour."""
     abreast = 2 if console.width >= _TWO_FROM else 1
     columns = plots.width(console) // abreast - 1
-    legend = [part for name, (symbol, colour) in _COLOURS.items() for part in _mark(name, symbol, colour)]
-    for provider in run["ours"]:
+    legend = [part for name in run for part in _mark(name, *_COLOURS[name])]
+    for provider in next(iter(run.values())):
         plots.head(console, provider)
         grid = Table.grid(padding=(0, 1, 0, 0))
         views = [
-            _figure("reputation, in %", columns, _series(run, provider, "reputation", 100)),
-            _figure("messages that wait", columns, _series(run, provider, "waiting", 1)),
+            _figure(title, columns, {name: of(by[provider]) for name, by in run.items()})
+            for title, of in _VIEWS.items()
         ]
         for start in range(0, len(views), abreast):
             grid.add_row(*views[start : start + abreast])
@@ -222,18 +222,12 @@ def _mark(name: str, symbol: str, colour: int) -> list[Any]:
     return [(symbol * 2, f"color({colour})"), f" {name}  "]
 
 
-def _series(
-    run: dict[SenderName, By], provider: str, what: str, times: float
-) -> dict[SenderName, list[float]]:
-    return {sender: [times * v for v in getattr(run[sender][provider], what)] for sender in SENDERS}
-
-
-def _figure(title: str, columns: int, series: dict[SenderName, list[float]]) -> Text:
+def _figure(title: str, columns: int, series: Mapping[str, Sequence[float]]) -> Text:
     hours = max(map(len, series.values()))
     most = max((max(values) for values in series.values() if values), default=1.0)
     figure = plots.canvas(columns, _HEIGHT, most)
     for sender, values in series.items():
-        line = figure.signal([*range(len(values))], values, marker=plots.marker(*_COLOURS[sender]))
+        line = figure.signal([*range(len(values))], [*values], marker=plots.marker(*_COLOURS[sender]))
         figure.draw(line.lines(True))
     days = range(0, hours, 24 * max(1, hours // 24 // 7))
     figure.ruler("x").ticks([*days], [f"day {hour // 24 + 1}" for hour in days])

@@ -49,7 +49,7 @@ class Demand:
 class Outcome:
     """What became of a provider's messages under one sender.
 
-    `deferred`, `waiting` and `reputation` are by hour, and waiting is at its end.
+    `taken`, `deferred`, `waiting` and `reputation` are by hour; the last two are at its end.
     """
 
     messages: int
@@ -60,6 +60,14 @@ class Outcome:
     expired: int = 0
     urgent_wait_ms: float = 0.0
     reputation_at_end: float = 0.0
+    taken: list[int] = field(default_factory=list)
     deferred: list[int] = field(default_factory=list)
     waiting: list[int] = field(default_factory=list)
     reputation: list[float] = field(default_factory=list)
+
+    def end_hour(self, waiting: int, reputation: float) -> None:
+        """Take down an hour that has passed."""
+        self.taken.append(self.accepted - sum(self.taken))
+        self.deferred.append(self.deferrals - sum(self.deferred))
+        self.waiting.append(waiting)
+        self.reputation.append(reputation)

@@ -121,7 +121,5 @@ class _Run:
     def _note_hour(self, end: float) -> None:
         """Take down an hour that has passed."""
         o = self._outcome
-        o.deferred.append(o.deferrals - sum(o.deferred))
         released = int(np.searchsorted(self._demand.released, end))
-        o.waiting.append(released - o.accepted - o.bounced - o.expired)
-        o.reputation.append(self._mailbox.reputation)
+        o.end_hour(released - o.accepted - o.bounced - o.expired, self._mailbox.reputation)

@@ -38,7 +38,7 @@ class _Run:
         self._gone: set[int] = set()
         self._ready: list[tuple[bool, float, int]] = []  # whether it can wait, until when, which
         self._later: list[tuple[float, int]] = []
-        self._place = self._hour = self._noted = 0
+        self._place = self._hour = 0
         self._waits: list[float] = []
         self._outcome = Outcome(len(self._released))
 
@@ -118,9 +118,5 @@ class _Run:
     def _note_hours(self, now: float) -> None:
         """Take down the hours that have passed."""
         while self._hour < now // HOUR_MS:
-            outcome = self._outcome
-            outcome.deferred.append(outcome.deferrals - self._noted)
-            self._noted = outcome.deferrals
-            outcome.waiting.append(len(self._ready) + len(self._later))
-            outcome.reputation.append(self._mailbox.reputation)
+            self._outcome.end_hour(len(self._ready) + len(self._later), self._mailbox.reputation)
             self._hour += 1

@@ -21,6 +21,16 @@ _SCANS_MS: Final = MINUTE_MS
 _REPORTS_MS: Final = 4 * HOUR_MS
 
 
+def recipient_id(provider: str, number: int) -> str:
+    """The id of a provider's recipient."""
+    return f"{provider}-{number}"
+
+
+def provider_of(recipient: str) -> str:
+    """The provider of a recipient with this id."""
+    return recipient.rpartition("-")[0]
+
+
 @dataclass(frozen=True)
 class Act:
     """An event to be written to a topic at a time, ms since the beginning; without `occurred_at`."""
@@ -40,18 +50,19 @@ class People:
         self._p = parameters
         self._seed, self._chance = seed, np.random.default_rng([seed, 3])
 
-    def get(self, said: Said, recipient_id: str) -> Iterator[Act]:
+    def get(self, said: Said) -> Iterator[Act]:
         """What comes of a message that was answered."""
         if said.answer.kind != "accepted":
             return
-        about = {"recipient_id": recipient_id, "event_id": None, "dispatch_id": said.dispatch_id}
+        whose = recipient_id(said.provider, said.recipient)
+        about = {"recipient_id": whose, "event_id": None, "dispatch_id": said.dispatch_id}
         if self._happens(self._p.bounced_later.value):
             yield self._report(said, about, "bounced", "5.1.1 the address is gone", permanent=True)
             return
         if self._happens(self._p.scanned.value):
             yield Act(said.at + _SCANS_MS, topics.CLICKS.name, _click(about, "scanner", "datacenter"))
         if said.answer.clicks:
-            at = self._next(said.at, self._hour_of(recipient_id))
+            at = self._next(said.at, self._hour_of(whose))
             yield Act(at, topics.CLICKS.name, _click(about, "browser", "consumer"))
         if said.answer.complains:
             yield self._report(said, about, "complained", "feedback report: abuse")
@@ -69,9 +80,9 @@ class People:
         }
         return Act(said.at + _REPORTS_MS, topics.DELIVERY.name, fields)
 
-    def _hour_of(self, recipient_id: str) -> int:
+    def _hour_of(self, recipient: str) -> int:
         """The hour of the day at which somebody reads mail: the same each day."""
-        own = np.random.default_rng([self._seed, 4, *recipient_id.encode()])
+        own = np.random.default_rng([self._seed, 4, *recipient.encode()])
         return int(own.choice(24, p=HOURS / HOURS.sum()))
 
     def _next(self, at: float, hour: int) -> float:

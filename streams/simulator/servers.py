@@ -30,9 +30,10 @@ _CLOSING: Final = 421
 
 @dataclass(frozen=True)
 class Said:
-    """What a provider answered to a message, and when (ms since its beginning)."""
+    """What a provider answered to a message for a recipient, and when (ms since its beginning)."""
 
     provider: str
+    recipient: int
     at: float
     dispatch_id: str | None
     answer: Answer
@@ -97,9 +98,9 @@ class Mailboxes:
         connected.add(server)
         if len(connected) > self._parameters.connections.value:
             await _refuse(server, f"{_CLOSING} 4.7.0 too many connections from you")
-        now = self._now()
-        answer = provider.answer(now, _number(who))
-        self._tell(Said(provider.name, now, server.envelope_id, answer))
+        now, recipient = self._now(), _number(who)
+        answer = provider.answer(now, recipient)
+        self._tell(Said(provider.name, recipient, now, server.envelope_id, answer))
         reply = f"{answer.code} {answer.text}"
         if answer.code == _CLOSING:
             await _refuse(server, reply)

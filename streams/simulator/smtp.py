@@ -1,15 +1,13 @@
-"""The same demand through the product: commands on Kafka, DELIVER, and providers that are SMTP servers.
+"""The same demand through the product: events on Kafka, DECIDE, DELIVER, and providers that are SMTP servers.
 
-DECIDE is played here as far as DELIVER can tell: commands are released when they are due, and a recipient who
-does not exist gets no more of them. Everything is on the deployment's scaled clock.
+Everything is on the deployment's scaled clock.
 """
 
-import heapq
 import shutil
 import time
 import uuid
-from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ import infra
 from infra.embedded import KafkaServer
 from schemas import codec, topics
 from schemas.lanes import Lane
+from schemas.profile import HOUR_MS
 from schemas.replies import Replies
 from schemas.settings import Settings
 from sinks.vault import Contact
@@ -32,39 +31,34 @@ from streams.engine.kafka import Client, KafkaUnavailable, read_all
 from streams.replay import load, workers
 from streams.replay.workers import Workers
 from streams.simulator import ours, servers
+from streams.simulator.audited import Audited
 from streams.simulator.demand import Demand, Outcome
 from streams.simulator.parameters import Parameters
-from streams.simulator.people import Act, People
+from streams.simulator.people import recipient_id
 from streams.simulator.provider import MailboxProvider
 from streams.simulator.run import lane_of
 from streams.simulator.servers import Mailboxes, Said
+from streams.simulator.upstream import Around, Upstream
 
 SPEED: Final = 432.0  # what waits for its expiry after two days has ended after ten minutes
 _LIST: Final = 50_000  # recipients, of whom parameters.toml says what a provider takes at first
 _LEAD_MS: Final = 3000  # in which the worker learns that the clock is about to run
 _PATIENCE_S: Final = 90.0
 _ASK_S: Final = 1.0
-_POLL_S: Final = 0.02
-_ENDS: Final = {  # what is not known to have been taken counts as not taken in time
-    "delivered": "accepted",
-    "bounced": "bounced",
-    "recalled": "bounced",
-    "expired": "expired",
-    "unknown": "expired",
-}
-_OTHERS: Final = "win_back"
+_OTHERS: Final = "offer"
 _URGENT: Final = "receipt"
-_URGENT_CAMPAIGN: Final = f"""\
-number = 9
-name = "{_URGENT}"
-version = 1
-doc = "What a recipient is owed."
-trigger.event = "purchase"
-purpose = "transactional"
-channel = "mail"
-template = "{_OTHERS}"
-cooldown = "1 min"
-expiry = "30 days"
+_CAMPAIGNS: Final = ((_OTHERS, "cart", "mail"), (_URGENT, "purchase", "transactional"))
+_TEMPLATE: Final = "win_back"
+_CONTACT: Final = """\
+default_zone = "UTC"
+profiling = "opt_out"
+
+[purpose.mail]
+consent = "opt_in"
+
+[purpose.transactional]
+consent = "not_needed"
+suppressed_by = ["bounced"]
 """
 By = dict[str, Outcome]
 
@@ -118,18 +112,21 @@ def virtual(plan: Plan, replies: Replies) -> By:
 
 
 def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> By:
-    """What Kafka, DELIVER and SMTP make of it, in a fresh state folder; `tell` hears how much has passed.
+    """What Kafka, DECIDE, DELIVER and SMTP make of it, in a fresh state folder.
+
+    `tell` hears how much has passed.
 
     Raises
     ------
     WorkerDied
-        The worker has ended.
+        A worker has ended.
     KafkaUnavailable
         Kafka did not answer, or some messages had no outcome when all should have ended.
     """
-    time_of, boxes = _Time(plan), {name: plan.mailbox(name) for name in plan.parameters.provider}
+    time_of, demand = _Time(plan), {name: plan.demand(name) for name in plan.parameters.provider}
+    boxes = _Boxes({name: plan.mailbox(name) for name in demand})
     said: deque[Said] = deque()
-    mailboxes = Mailboxes(boxes, plan.parameters.server, time_of.now, said.append, plan.seed)
+    mailboxes = Mailboxes(boxes.by_name, plan.parameters.server, time_of.now, said.append, plan.seed)
     with ExitStack() as ending:
         kafka = KafkaServer(settings.state_dir, settings.cache_dir / "jars")
         ending.callback(kafka.down)
@@ -143,18 +140,37 @@ def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> By:
             "OPPORTUNE_RELAY_TLS": "none",
             "OPPORTUNE_POLICY_DIR": str(_policy(plan, settings)),
         }
-        _fill_vault(plan, settings)
-        running = ending.enter_context(workers.running(settings, {"deliver": 1}, environment))
-        feed = _Feed(plan, load.producer(client))
-        feed.probe()
-        _await(running, lambda: len(_outcomes(client, settings)) == len(boxes), "did not begin")
+        _fill_vault(demand, settings)
+        roles = {"deliver": 1, "decide": 1}
+        running = ending.enter_context(workers.running(settings, roles, environment))
+        producer = load.producer(client)
+        upstream = Upstream(demand, plan.parameters.recipient, plan.seed, producer)
+        upstream.register()
+        _probe(demand, producer)
+
+        def audited() -> Audited:
+            return Audited(_audit(client, settings))
+
+        def began() -> bool:
+            so_far = audited()
+            return so_far.consents >= len(upstream.recipients) and so_far.probes >= len(demand)
+
+        _await(running, began, "did not begin")
         time_of.begin()
         control.set_clock(client, time_of.clock, "simulate", "the days begin")
-        feed.run(time_of.now, said, running, tell)
-        _await(running, lambda: feed.ended(_outcomes(client, settings)), "did not end all messages")
-        found = feed.counted(_outcomes(client, settings))
+
+        def passes(part: float) -> None:
+            boxes.note(time_of.now())
+            tell(part)
+
+        upstream.run(Around(time_of.now, said, running.check, passes))
+        messages = {name: len(each.released) for name, each in demand.items()}
+        _await(running, lambda: audited().ended(sum(messages.values())), "did not end all messages")
+        found = audited().count(messages, _URGENT)
     for provider, outcome in found.items():
-        outcome.reputation_at_end = boxes[provider].reputation
+        outcome.inbox = upstream.inbox[provider]
+        outcome.reputation = boxes.reputation[provider]
+        outcome.reputation_at_end = boxes.by_name[provider].reputation
     return found
 
 
@@ -175,133 +191,42 @@ class _Time:
         return float(max(0, shown - ours.EPOCH))
 
 
-class _Feed:
-    """DECIDE's part: it releases commands, and recalls those whose recipients turn out not to exist."""
+class _Boxes:
+    """The providers, and their view of us at the end of each hour."""
 
-    def __init__(self, plan: Plan, producer: Producer) -> None:
-        self._producer = producer
-        self._demand = {provider: plan.demand(provider) for provider in plan.parameters.provider}
-        self._order = sorted(
-            (released, provider, which)
-            for provider, demand in self._demand.items()
-            for which, released in enumerate(demand.released.tolist())
-        )
-        self._until = max(float(demand.expires.max(initial=0)) for demand in self._demand.values())
-        self._released: dict[str, dict[str, Any]] = {}  # commands by dispatch
-        self._to: defaultdict[str, list[str]] = defaultdict(list)  # dispatches by recipient
-        self._gone: set[str] = set()
-        self._people, self._acts = People(plan.parameters.recipient, plan.seed), list[Act]()
-        self._found = {name: Outcome(len(demand.released)) for name, demand in self._demand.items()}
+    def __init__(self, by_name: dict[str, MailboxProvider]) -> None:
+        self.by_name = by_name
+        self.reputation: dict[str, list[float]] = {name: [] for name in by_name}
 
-    def probe(self) -> None:
-        """Write a command to each lane that is only taken down, by which the lane's owner shows itself."""
-        for provider in self._demand:
-            self._write(topics.COMMANDS.name, self._command(provider, 0, history=True))
-        self._producer.flush()
+    def note(self, now: float) -> None:
+        """Take down the hours that have passed."""
+        for name, box in self.by_name.items():
+            while len(self.reputation[name]) < now // HOUR_MS:
+                self.reputation[name].append(box.reputation)
 
-    def run(
-        self, now: Callable[[], float], said: deque[Said], running: Workers, tell: Callable[[float], None]
-    ) -> None:
-        """Release everything when it is due, and wait until the last has expired."""
-        place = 0
-        while (at := now()) < self._until:
-            while place < len(self._order) and self._order[place][0] <= at:
-                self._release(*self._order[place][1:])
-                place += 1
-            self._hear_all(said)
-            while self._acts and self._acts[0].at <= at:
-                self._act(heapq.heappop(self._acts))
-            self._producer.poll(0)
-            running.check()
-            tell(at / self._until)
-            time.sleep(_POLL_S)
-        self._hear_all(said)
-        self._producer.flush()
 
-    def ended(self, outcomes: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether everything that was released has ended."""
-        return {each["dispatch_id"] for each in outcomes if each["kind"] in _ENDS} >= self._released.keys()
-
-    def counted(self, outcomes: Sequence[Mapping[str, Any]]) -> By:
-        """What became of the messages, by the audit trail."""
-        waits: defaultdict[str, list[float]] = defaultdict(list)
-        for each in outcomes:
-            found = self._found[each["lane"]]
-            if each["kind"] == "deferred":
-                found.deferrals += 1
-            elif each["kind"] in _ENDS:
-                name = _ENDS[each["kind"]]
-                setattr(found, name, getattr(found, name) + 1)
-            if each["kind"] == "delivered" and each["campaign"] == _URGENT:
-                released = self._released[each["dispatch_id"]]["released_at"]
-                waits[each["lane"]].append(codec.millis(each["occurred_at"]) - released)
-        for lane, some in waits.items():
-            self._found[lane].urgent_wait_ms = float(np.mean(some))
-        return self._found
-
-    def _release(self, provider: str, which: int) -> None:
-        command = self._command(provider, which, history=False)
-        if command["recipient_id"] in self._gone:
-            self._found[provider].bounced += 1
-            return
-        self._released[command["dispatch_id"]] = command
-        self._to[command["recipient_id"]].append(command["dispatch_id"])
-        self._write(topics.COMMANDS.name, command)
-
-    def _hear_all(self, said: deque[Said]) -> None:
-        while said:
-            self._hear(said.popleft())
-
-    def _hear(self, said: Said) -> None:
-        """Learn of an answer, as DECIDE does of a permanent bounce; and let people have what was taken."""
-        self._found[said.provider].inbox += said.answer.inbox
-        recipient = self._released[said.dispatch_id or ""]["recipient_id"]
-        for act in self._people.get(said, recipient):
-            heapq.heappush(self._acts, act)
-        if said.answer.kind != "bounced":
-            return
-        self._gone.add(recipient)
-        for dispatch_id in self._to.pop(recipient, []):
-            command = self._released[dispatch_id]
-            same = {name: command[name] for name in ("dispatch_id", "recipient_id", "lane", "expires_at")}
-            recall = same | {"reason": "suppressed", "recalled_at": command["released_at"]}
-            self._write(topics.RECALLS.name, recall)
-
-    def _act(self, act: Act) -> None:
-        occurred = {"occurred_at": ours.EPOCH + int(act.at)}
-        key = act.fields["recipient_id"].encode()
-        self._producer.produce(act.topic, codec.encode(act.topic, act.fields | occurred), key)
-
-    def _command(self, provider: str, which: int, history: bool) -> dict[str, Any]:
-        demand = self._demand[provider]
-        decision = uuid.uuid5(uuid.NAMESPACE_DNS, f"{provider}-{which}{'-probe' if history else ''}")
-        released = ours.EPOCH + int(demand.released[which])
-        campaign = _URGENT if demand.urgent[which] else _OTHERS
-        return {
+def _probe(demand: Mapping[str, Demand], producer: Producer) -> None:
+    """Write a command to each lane that is only taken down, by which the lane's owner shows itself."""
+    for provider in demand:
+        decision = uuid.uuid5(uuid.NAMESPACE_DNS, provider)
+        command = {
             "dispatch_id": str(uuid.uuid5(decision, "mail")),
             "decision_id": str(decision),
-            "recipient_id": _recipient(provider, int(demand.recipient[which])),
-            "campaign": campaign,
-            "template": _OTHERS,
-            "purpose": "transactional" if campaign == _URGENT else "mail",
+            "recipient_id": recipient_id(provider, 0),
+            "campaign": _OTHERS,
+            "template": _TEMPLATE,
+            "purpose": "mail",
             "channel": "mail",
             "lane": provider,
-            "due_at": released,
-            "released_at": released,
-            "expires_at": ours.EPOCH + int(demand.expires[which]),
-            "history": history,
+            **dict.fromkeys(("due_at", "released_at", "expires_at"), ours.EPOCH),
+            "history": True,
         }
-
-    def _write(self, topic: str, fields: Mapping[str, Any]) -> None:
-        self._producer.produce(topic, codec.encode(topic, fields), fields["lane"].encode())
-
-
-def _recipient(provider: str, number: int) -> str:
-    return f"{provider}-{number}"
+        producer.produce(topics.COMMANDS.name, codec.encode(topics.COMMANDS.name, command), provider.encode())
+    producer.flush()
 
 
 def _policy(plan: Plan, settings: Settings) -> Path:
-    """The packaged policy, with the lanes of the plan and a campaign that is urgent."""
+    """The packaged policy, but for the plan's lanes, and two campaigns whose messages are due at once."""
     folder = settings.state_dir / "policy"
     shutil.copytree(Path(infra.__file__).parent / "policy", folder)
     lanes = ['[default]\nrate = "1/hr"\n']
@@ -313,32 +238,40 @@ def _policy(plan: Plan, settings: Settings) -> Path:
             f'expiry = "{lane.expiry}"\n{warm_up}'
         )
     (folder / "lanes.toml").write_text("\n".join(lanes))
-    (folder / "campaigns" / f"{_URGENT}.toml").write_text(_URGENT_CAMPAIGN)
+    (folder / "contact.toml").write_text(_CONTACT)
+    shutil.rmtree(folder / "campaigns")
+    (folder / "campaigns").mkdir()
+    expiry = f"{plan.parameters.sender.expiry_h.value:g} h"
+    for number, (name, event, purpose) in enumerate(_CAMPAIGNS):
+        (folder / "campaigns" / f"{name}.toml").write_text(
+            f'number = {number}\nname = "{name}"\nversion = 1\ndoc = "Asked for by one event."\n'
+            f'trigger.event = "{event}"\npurpose = "{purpose}"\nchannel = "mail"\ntiming = "at_once"\n'
+            f'template = "{_TEMPLATE}"\ncooldown = "1 ms"\nexpiry = "{expiry}"\n'
+        )
     return folder.absolute()
 
 
-def _fill_vault(plan: Plan, settings: Settings) -> None:
+def _fill_vault(demand: Mapping[str, Demand], settings: Settings) -> None:
     vault = SqliteVault.create(settings.vault_path, settings.vault_key_path)
-    for provider in plan.parameters.provider:
-        whom = np.unique(plan.demand(provider).recipient).tolist()
+    for provider, each in demand.items():
         vault.put_many(
-            Contact(_recipient(provider, number), servers.address(provider, number)) for number in whom
+            Contact(recipient_id(provider, number), servers.address(provider, number))
+            for number in np.unique(each.recipient).tolist()
         )
     vault.close()
 
 
-def _outcomes(client: Client, settings: Settings) -> list[dict[str, Any]]:
-    """Every audit record of DELIVER."""
+def _audit(client: Client, settings: Settings) -> list[dict[str, Any]]:
+    """Every audit record."""
     consumer = client.reader()
     try:
-        records = [
+        return [
             codec.decode(topics.AUDIT.name, record.value or b"")
             for partition in range(settings.partitions)
             for record in read_all(consumer, topics.AUDIT.name, partition)
         ]
     finally:
         consumer.close()
-    return [record["body"] for record in records]
 
 
 def _await(running: Workers, done: Callable[[], bool], what: str) -> None:
@@ -346,5 +279,5 @@ def _await(running: Workers, done: Callable[[], bool], what: str) -> None:
     while not done():
         running.check()
         if time.monotonic() > deadline:
-            raise KafkaUnavailable(f"DELIVER {what} within {_PATIENCE_S:g} s; see its log")
+            raise KafkaUnavailable(f"the workers {what} within {_PATIENCE_S:g} s; see their logs")
         time.sleep(_ASK_S)

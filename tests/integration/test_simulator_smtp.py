@@ -1,4 +1,4 @@
-"""The simulator's demand through Kafka, DELIVER and SMTP, beside the pure model of the same."""
+"""The simulator's demand through Kafka, DECIDE, DELIVER and SMTP, beside the pure model of the same."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ def test_every_message_ends_once_and_lanes_feel_what_servers_answer(tmp_path: Pa
         assert found.accepted + found.bounced + found.expired == found.messages
         assert 0 < found.inbox <= found.accepted
         assert found.deferrals > 0
+        assert (sum(found.taken), sum(found.deferred)) == (found.accepted, found.deferrals)
+        assert found.waiting[-1] == 0
 
 
 @pytest.mark.soak

@@ -19,9 +19,9 @@ BUSY = Answer(421, "4.7.0 later")
 ASSUMED = Parameters.assumed().recipient
 
 
-def acts(answer: Answer, times: Sequence[float], recipient: str = "gmail-7") -> list[Act]:
+def acts(answer: Answer, times: Sequence[float], recipient: int = 7) -> list[Act]:
     people = People(ASSUMED, seed=1)
-    return [act for at in times for act in people.get(Said("gmail", at, "d-1", answer), recipient)]
+    return [act for at in times for act in people.get(Said("gmail", recipient, at, "d-1", answer))]
 
 
 def test_mail_that_was_not_taken_is_read_by_nobody() -> None:
@@ -38,7 +38,7 @@ def test_somebody_clicks_at_the_same_hour_of_each_day_and_after_the_mail_came() 
     assert len(clicks) == 60
     assert len({int(act.at % DAY_MS // HOUR_MS) for _, act in clicks}) == 1
     assert all(at <= act.at < at + DAY_MS for at, act in clicks)
-    others = {int(act.at % DAY_MS // HOUR_MS) for i in range(200) for act in acts(READ, [0.0], f"gmail-{i}")}
+    others = {int(act.at % DAY_MS // HOUR_MS) for i in range(200) for act in acts(READ, [0.0], i)}
     assert len(others) > 8
 
 
