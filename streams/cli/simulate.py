@@ -1,6 +1,7 @@
 """`opportune simulate`: our lanes beside other senders, against providers that judge, in virtual time."""
 
 import shutil
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from statistics import mean
@@ -111,6 +112,7 @@ def _runs(replies: Replies, days: int, recipients: int, seeds: int, report: Repo
 
 
 def _swept(replies: Replies, days: int, recipients: int, seeds: int, report: Report) -> list[Assumed]:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or processes of the sweep would go on
     parameters, found = Parameters.assumed(), []
     for each in sweep(parameters, replies, days, recipients, seeds):
         found.append(each)

@@ -114,12 +114,15 @@ def sweep(
             (change, begun(parameters.scaled(*change), parameters.touched(change[0])))
             for change in parameters.changes()
         ]
-        for (where, name, factor), again in cases:
-            figures = [
-                _figures([each.result() for each in (usual[seed] | again[seed]).values()])
-                for seed in range(seeds)
-            ]
-            yield Assumed(where, name, factor, parameters.aside(where, name), figures)
+        try:
+            for (where, name, factor), again in cases:
+                figures = [
+                    _figures([each.result() for each in (usual[seed] | again[seed]).values()])
+                    for seed in range(seeds)
+                ]
+                yield Assumed(where, name, factor, parameters.aside(where, name), figures)
+        finally:
+            cores.shutdown(cancel_futures=True)  # who has heard enough does not wait for the rest
 
 
 def _figures(providers: Sequence[Each]) -> dict[SenderName, Figures]:
