@@ -1,24 +1,25 @@
-"""The bare loop: messages that are ready are handed over by aiosmtplib, and nothing else is done.
+"""The bare loop: messages that are ready are handed over by aiosmtplib to aiosmtpd, and nothing else is done.
 
-    python -m benchmarks.deliver_bare CONNECTIONS
+    python -m benchmarks.deliver_bare CONNECTIONS FILE
 
-It sends to the sandbox of its settings until it is ended. Each message is rendered before the first goes, and
-has another dispatch id each time that it is sent.
+The server is a process of its own, keeps nothing, and adds a line to FILE for each message. Each message is
+rendered before the first goes, and has another dispatch id each time. It goes on until SIGTERM.
 """
 
 import asyncio
+import multiprocessing
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from itertools import count
+from multiprocessing.connection import Connection
 from typing import Final
 
 import aiosmtplib
-import uvloop
+from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from benchmarks.deliver_line import dispatch_id
-from infra.embedded import SandboxServer
-from infra.embedded.server import Endpoint
 from models.deliver import Claim
 from schemas.routes import DEFAULT_IDENTITY
 from schemas.settings import Settings
@@ -28,6 +29,7 @@ from streams import worker
 from streams.rendering import Renderer, load_templates
 from streams.sending_lane import Prepared
 
+_HOST: Final = "127.0.0.1"
 _DIFFERENT: Final = 1_000
 _SENDER: Final = "hello@opportune.example"
 
@@ -52,22 +54,47 @@ def _messages(rendered: list[Message]) -> Iterator[tuple[str, bytes]]:
         yield message.recipient, message.content.replace(message.dispatch_id.encode(), fresh)
 
 
-async def _send(endpoint: Endpoint, messages: Iterator[tuple[str, bytes]]) -> None:
-    client = aiosmtplib.SMTP(hostname=endpoint.host, port=endpoint.port, use_tls=False, start_tls=False)
+class _Taking:
+    def __init__(self, file: str) -> None:
+        self._taken = open(file, "w", buffering=1)  # noqa: SIM115 - as long as the process
+
+    async def handle_DATA(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope
+    ) -> str:
+        self._taken.write("\n")
+        return "250 OK"
+
+
+async def _serve(file: str, tell: Connection) -> None:
+    loop, taking = asyncio.get_running_loop(), _Taking(file)
+    server = await loop.create_server(lambda: SMTP(taking, hostname="bare.example", loop=loop), _HOST, 0)
+    tell.send(server.sockets[0].getsockname()[1])
+    await server.serve_forever()
+
+
+def _server(file: str, tell: Connection) -> None:
+    asyncio.run(_serve(file, tell))
+
+
+async def _send(port: int, messages: Iterator[tuple[str, bytes]]) -> None:
+    client = aiosmtplib.SMTP(hostname=_HOST, port=port, use_tls=False, start_tls=False)
     await client.connect()
     for recipient, content in messages:
         await client.sendmail(_SENDER, [recipient], content)
 
 
-async def _run(connections: int) -> None:
-    settings = Settings()
-    endpoint = SandboxServer(settings.state_dir).status().endpoint
-    if endpoint is None:
-        raise RuntimeError("no sandbox runs there")
-    messages = _messages(_rendered(settings))
-    await asyncio.gather(*(_send(endpoint, messages) for _ in range(connections)))
+async def _run(connections: int, port: int) -> None:
+    messages = _messages(_rendered(Settings()))
+    await asyncio.gather(*(_send(port, messages) for _ in range(connections)))
+
+
+def main(connections: int, file: str) -> None:
+    """Serve and send."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # or the server would go on
+    hear, tell = multiprocessing.Pipe(duplex=False)
+    multiprocessing.Process(target=_server, args=(file, tell), daemon=True).start()
+    asyncio.run(_run(connections, hear.recv()))
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(int(sys.argv[1])))
+    main(int(sys.argv[1]), sys.argv[2])

@@ -205,7 +205,7 @@ class Pace:
     def _turn_day(self, now: float) -> None:
         """Begin another day: a warming lane may send more after one that it used, and that went well."""
         day, s, plan = int(now // DAY_MS), self._now, self._lane.warm_up
-        if now < s.since - _SET_BACK_MS:
+        if now < max(s.since, s.day * DAY_MS) - _SET_BACK_MS:
             s.since, s.slowed_at, s.stopped_until = int(now), min(s.slowed_at, int(now)), 0
             s.day = min(s.day, day)
         if day <= s.day and (plan is not None) == (s.allowed > 0):

@@ -66,6 +66,7 @@ class _Partition:
     open: int = 0  # claims without a result
     draining: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    opening: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # sends that may not have begun yet
 
 
 class Sender:
@@ -149,6 +150,8 @@ class Sender:
         """See `Effects.drain`."""
         known = self._known(partition)
         known.draining = True
+        for task in known.opening.values():
+            task.cancel()  # it would begin no more, and perhaps waits long for a server
         deadline = uptime() + timeout
         while known.open and uptime() < deadline:
             for lane in known.lanes.values():
@@ -193,7 +196,7 @@ class Sender:
         """The time on the deployment's clock; None where only a plan tells it."""
         return self._control.clock.now(time_ns() // 1_000_000)
 
-    def _start(self, known: _Partition, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, known: _Partition, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         def ended(task: asyncio.Task[None]) -> None:
             known.tasks.discard(task)
             if not task.cancelled() and (error := task.exception()) is not None:
@@ -202,6 +205,7 @@ class Sender:
         task = asyncio.create_task(work)
         known.tasks.add(task)
         task.add_done_callback(ended)
+        return task
 
     async def _take_up(self, known: _Partition, claims: Sequence[Claim], since: float) -> None:
         """Render claims, a few at a time, and put them into their lanes' queues."""
@@ -252,7 +256,8 @@ class Sender:
                 lane.queue.popleft()
                 lane.pace.begins(now, claimed.claim.urgent)
                 lane.begins(uptime())
-                self._start(known, self._send(known, lane, claimed))
+                sending = self._start(known, self._send(known, lane, claimed))
+                known.opening[claimed.claim.dispatch_id] = sending
 
     def _held(self, marks: Marks) -> bool:
         """Whether operators hold messages with these marks."""
@@ -286,17 +291,22 @@ class Sender:
             nonlocal begun
             allowed = self._allowed(known, claim) if begun else self._wanted(known, lane, claimed)
             begun = begun or allowed
+            if begun:
+                known.opening.pop(claim.dispatch_id, None)
             return allowed
 
         reach("deliver", "before_send")
         try:
             outcome = await lane.transport.send(claimed.prepared.message, still_wanted)
         except asyncio.CancelledError:
-            raise
+            if begun:
+                raise
+            outcome = Outcome("vetoed")
         except Exception as error:  # whatever it is, the message may have gone
             _log.error(events.SEND_FAILED, dispatch_id=claim.dispatch_id, exc_info=error)
             outcome = Outcome("unknown", detail=type(error).__name__)
         finally:
+            known.opening.pop(claim.dispatch_id, None)
             lane.under_way -= 1
             lane.woken.set()
         reach("deliver", "after_accept")
@@ -306,10 +316,10 @@ class Sender:
         """Turn an outcome into a result; a lane whose server cannot be reached rests for a while."""
         claim, now = claimed.claim, self._now()
         if outcome.kind == "not_sent":
-            lane.failures += 1
-            rest = min(_FIRST_REST_S * 2 ** min(lane.failures - 1, 10), _LONGEST_REST_S)
-            lane.rests_until = uptime() + rest
-            _log.warning(events.LANE_RESTS, lane=claim.lane, seconds=rest, error=outcome.detail)
+            if uptime() >= lane.rests_until:  # what was under way when it began to rest says nothing new
+                rest = min(_FIRST_REST_S * 2 ** min(lane.failures, 10), _LONGEST_REST_S)
+                lane.failures, lane.rests_until = lane.failures + 1, uptime() + rest
+                _log.warning(events.LANE_RESTS, lane=claim.lane, seconds=rest, error=outcome.detail)
         elif outcome.kind != "vetoed":
             lane.failures = 0
         if outcome.kind in ("not_sent", "vetoed"):

@@ -31,11 +31,9 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from email.parser import BytesHeaderParser
-from email.policy import compat32
 from pathlib import Path
 from typing import NoReturn
 
@@ -46,14 +44,14 @@ from infra.embedded.sandbox_script import Rule, Script, ScriptError, Stage
 HOST = "127.0.0.1"
 # A rendered template is at most 256 KiB in text and in HTML, and quoted-printable triples that at worst.
 LARGEST_MESSAGE = 4 << 20
-# Each waits for the disk most of the time.
-WRITERS = 8
+_STEPS = 3  # of storing a message
 KEPT = "250 2.0.0 kept"
 NO_DISPATCH = "554 5.6.0 the header X-Opportune-Dispatch must name the dispatch"
 CODES = re.compile(r"\d{3}( \d\.\d{1,3}\.\d{1,3})?")
 DISPATCH_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{1,63}")
 # Parameters of RFC 3461, which aiosmtpd would refuse.
 OF_DSN = re.compile(r"\s(ENVID|RET|NOTIFY|ORCPT)=(\S+)", re.IGNORECASE)
+OURS = re.compile(rb"^X-Opportune-(Dispatch|Lane):[ \t]*([^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
 log = logging.getLogger("sandbox")
 
@@ -76,6 +74,15 @@ class Transaction:
         return json.dumps({"at": time.time_ns() // 1_000_000, **record, "eml": eml}) + "\n"
 
 
+@dataclass(frozen=True)
+class Letter:
+    """A message to be stored, of a dispatch and a transaction."""
+
+    dispatch_id: str
+    transaction: Transaction
+    content: bytes
+
+
 class MailFolder:
     """The stored messages and the list of transactions. Thread-safe; one process writes to it."""
 
@@ -90,37 +97,58 @@ class MailFolder:
         self._one_at_a_time = threading.Lock()
         self._received = (folder / "received.jsonl").open("a", encoding="utf-8")
 
-    def list(self, transaction: Transaction, eml: str | None = None) -> None:
+    def enter(self, transaction: Transaction, eml: str | None = None) -> None:
         """Add one line to the list of transactions."""
         with self._one_at_a_time:
             self._received.write(transaction.line(eml))
             self._received.flush()
 
-    def keep(self, dispatch_id: str, transaction: Transaction, content: bytes) -> None:
-        """Store a message so that a crash cannot lose it, then list it."""
+    def keep(self, letters: Sequence[Letter]) -> list[Exception | None]:
+        """Store messages so that a crash cannot lose them, then list them; returns what went wrong with each.
+
+        They go through it in step, since what is waited for the disk is as long for one as for twenty.
+        """
+        wrong: list[Exception | None] = [None] * len(letters)
+        synced: set[Path] = set()
+        storing = [self._steps(letter, synced) for letter in letters]
+        for _ in range(_STEPS):
+            for place, steps in enumerate(storing):
+                try:
+                    next(steps, None)
+                except Exception as error:  # whatever it is, the sender shall hear of it
+                    wrong[place] = error
+        return wrong
+
+    def _steps(self, letter: Letter, synced: set[Path]) -> Iterator[None]:
+        """Write a message, then name it, then list it. `synced` are folders whose new names are durable."""
         part = self._mail / f"{next(self._numbers)}.part"
+        part.write_bytes(letter.content)
+        yield
+        _sync(part)
+        path = self._path(letter.dispatch_id)
+        part.rename(path)
+        yield
+        if path.parent not in synced:
+            _sync(path.parent)
+            synced.add(path.parent)
+        self.enter(letter.transaction, path.relative_to(self._folder).as_posix())
+
+    def _path(self, dispatch_id: str) -> Path:
+        """Where the next message of a dispatch is kept."""
         shelf = self._mail / dispatch_id[:2]
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        with self._one_at_a_time:
-            if not shelf.exists():
-                shelf.mkdir()
-                _sync(self._mail)
-            names = (shelf / f"{dispatch_id}.{n}.eml" for n in itertools.count(1))
-            path = next(name for name in names if not name.exists())
-            part.rename(path)
-        _sync(shelf)
-        self.list(transaction, path.relative_to(self._folder).as_posix())
+        if not shelf.exists():
+            shelf.mkdir()
+            _sync(self._mail)
+        names = (shelf / f"{dispatch_id}.{n}.eml" for n in itertools.count(1))
+        return next(name for name in names if not name.exists())
 
     def close(self) -> None:
         """Close the list."""
         self._received.close()
 
 
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -150,7 +178,9 @@ class Handler:
         """Take the folder, which stays open, and the script."""
         self._folder = folder
         self._script = script
-        self._writers = ThreadPoolExecutor(WRITERS)
+        self._writer = ThreadPoolExecutor(1)
+        self._to_keep: list[tuple[Letter, asyncio.Future[None]]] = []
+        self._keeping: asyncio.Task[None] | None = None
         self._under_way = 0
         self._all_replied = asyncio.Condition()
 
@@ -173,7 +203,7 @@ class Handler:
         if rule.answer == "accept":
             envelope.rcpt_tos.append(address)
             return "250 2.1.5 OK"
-        self._folder.list(Transaction(dispatch_id, None, rule.answer, rule.reply or None))
+        self._folder.enter(Transaction(dispatch_id, None, rule.answer, rule.reply or None))
         if rule.answer == "close":
             hang_up(server)
         return rule.reply
@@ -199,27 +229,48 @@ class Handler:
         """Return when every message under way has its reply."""
         async with self._all_replied:
             await self._all_replied.wait_for(lambda: not self._under_way)
-        self._writers.shutdown()
+        self._writer.shutdown()
 
     async def _take(self, server: SMTP, envelope: Envelope) -> str:
         content = envelope.original_content or b""
-        headers = BytesHeaderParser(policy=compat32).parsebytes(content)
-        dispatch_id, lane = headers["X-Opportune-Dispatch"], headers["X-Opportune-Lane"]
+        dispatch_id, lane = _named(content)
         if dispatch_id is None or not DISPATCH_ID.fullmatch(dispatch_id):
-            self._folder.list(Transaction(None, lane, "bounce", NO_DISPATCH))
+            self._folder.enter(Transaction(None, lane, "bounce", NO_DISPATCH))
             return NO_DISPATCH
         rule = self._decide("data", envelope.rcpt_tos[0], lane, dispatch_id)
         reply = KEPT if rule.answer in ("accept", "slow") else rule.reply or None
         transaction = Transaction(dispatch_id, lane, rule.answer, reply)
         if rule.answer in ("accept", "slow") or rule.at == "after_store":
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._writers, self._folder.keep, dispatch_id, transaction, content)
+            await self._keep(Letter(dispatch_id, transaction, content))
         else:
-            self._folder.list(transaction)
+            self._folder.enter(transaction)
         if reply is None:
             hang_up(server)
         await asyncio.sleep(rule.seconds or 0)
         return reply
+
+    async def _keep(self, letter: Letter) -> None:
+        """Store a message, with all others that came since the last were stored. Raises what went wrong."""
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._to_keep.append((letter, kept))
+        if self._keeping is None:
+            self._keeping = asyncio.create_task(self._keep_all())
+        await kept
+
+    async def _keep_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._to_keep:
+            some, self._to_keep = self._to_keep, []
+            letters = [letter for letter, _ in some]
+            wrong = await loop.run_in_executor(self._writer, self._folder.keep, letters)
+            for (_, kept), error in zip(some, wrong, strict=True):
+                if kept.done():  # its client is gone
+                    continue
+                if error is None:
+                    kept.set_result(None)
+                else:
+                    kept.set_exception(error)
+        self._keeping = None
 
     def _decide(self, stage: Stage, address: str, lane: str | None, dispatch_id: str | None) -> Rule:
         try:
@@ -228,6 +279,13 @@ class Handler:
             log.error("%s; the last good script stays in force", error)
         domain = address.rpartition("@")[2].lower()
         return self._script.answer(stage, domain=domain, lane=lane, key=dispatch_id or address)
+
+
+def _named(content: bytes) -> tuple[str | None, str | None]:
+    """The dispatch and the lane that a message's header names."""
+    head = content.partition(b"\r\n\r\n")[0] + b"\r\n"
+    found = {name.lower(): value.decode("ascii", "replace") for name, value in reversed(OURS.findall(head))}
+    return found.get(b"dispatch"), found.get(b"lane")
 
 
 def hang_up(server: SMTP) -> NoReturn:

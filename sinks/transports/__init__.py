@@ -77,6 +77,17 @@ class Begun:
         """Whether it may still begin anew, over another connection: within a second, or not at all."""
         return time.clock_gettime(_UPTIME_CLOCK) - self.at <= _BEGIN_AGAIN_WITHIN_S
 
+    def anew(self, still_wanted: Callable[[], bool]) -> Callable[[], bool]:
+        """`still_wanted` for another attempt: the connection for it may have taken longer than a second."""
+        begun = False
+
+        def asked() -> bool:
+            nonlocal begun
+            begun = begun or self.lately
+            return begun and still_wanted()
+
+        return asked
+
 
 NOT_AN_ADDRESS: Final = Outcome("bounced", detail="this is not an address", permanent=True)
 NO_SENDER: Final = Outcome("bounced", detail="the message has no address in its From header")

@@ -69,6 +69,7 @@ class Relays:
             again = _failed(outcome) and outcome.kind != "unknown" and begun.lately
             if not left or not again:
                 return outcome
+            still_wanted = begun.anew(still_wanted)
 
     async def close(self) -> None:
         """See `Transport.close`."""

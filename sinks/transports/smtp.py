@@ -62,6 +62,7 @@ class SmtpTransport:
                 except ClosedBefore as error:  # while nobody looked: a fresh one will know better
                     if not begun.lately:
                         return Outcome("deferred", detail=str(error))
+                    still_wanted = begun.anew(still_wanted)
             try:
                 fresh = await Session.open(self._relay)
             except NotConnected as error:

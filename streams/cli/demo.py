@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import signal
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -52,6 +53,7 @@ def demo(
     Kafka, ClickHouse and a mail sandbox run on this machine; no mail leaves it. It uses its own folder under
     the state folder, made anew each time.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or its workers would go on
     console = Console()
     settings = stack.apart(Settings(), "demo")
     for each in stack.servers(settings):

@@ -4,6 +4,7 @@ import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
+from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any, Final
 
@@ -72,7 +73,9 @@ def simulate(
     """
     if swept and real:
         raise typer.BadParameter("one at a time", param_hint="--sweep / --real")
-    replies = policy_files.load_replies(worker.policy_folder(Settings()))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or what was started would go on
+    rules = worker.policy_folder(Settings())
+    replies = policy_files.load_replies(rules)
     console = show.console()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("simulating", total=None)
@@ -83,7 +86,7 @@ def simulate(
         if swept:
             assumed = _swept(replies, days or 14, recipients or 50_000, seeds, report)
         elif real:
-            runs = _real(replies, days or 2, recipients or 2000, seeds, report)
+            runs = _real(rules, days or 2, recipients or 2000, seeds, report)
         else:
             runs = _runs(replies, days or 14, recipients or 50_000, seeds, report)
     if swept:
@@ -112,7 +115,6 @@ def _runs(replies: Replies, days: int, recipients: int, seeds: int, report: Repo
 
 
 def _swept(replies: Replies, days: int, recipients: int, seeds: int, report: Report) -> list[Assumed]:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or processes of the sweep would go on
     parameters, found = Parameters.assumed(), []
     for each in sweep(parameters, replies, days, recipients, seeds):
         found.append(each)
@@ -120,14 +122,15 @@ def _swept(replies: Replies, days: int, recipients: int, seeds: int, report: Rep
     return found
 
 
-def _real(replies: Replies, days: int, recipients: int, seeds: int, report: Report) -> list[Run]:
+def _real(rules: Path, days: int, recipients: int, seeds: int, report: Report) -> list[Run]:
     """Ours in virtual time and through the product, for each seed."""
     settings, found = stack.apart(Settings(), "simulator"), list[Run]()
+    replies = policy_files.load_replies(rules)
     for seed in range(seeds):
         plan = smtp.Plan.of(days, recipients, seed)
         KafkaServer(settings.state_dir, settings.cache_dir / "jars").discard()
         shutil.rmtree(settings.state_dir, ignore_errors=True)
-        by_smtp = smtp.real(plan, settings, lambda part: report(part, 1))
+        by_smtp = smtp.real(plan, rules, settings, lambda part: report(part, 1))
         found.append({_VIRTUAL: smtp.virtual(plan, replies), _BY_SMTP: by_smtp})
     return found
 

@@ -1,6 +1,5 @@
 """What became of a simulation's messages by the audit trail, hour by hour."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -63,7 +62,6 @@ class Audited:
             else:
                 outcome.expired += 1
         released = {each["body"]["dispatch_id"]: _ms(each["at"]) for each in self._released}
-        waits: defaultdict[str, list[float]] = defaultdict(list)
         for record in self._deliveries:
             body, provider = record["body"], provider_of(record["recipient_id"])
             outcome = found[provider]
@@ -72,9 +70,9 @@ class Audited:
             elif (name := _ENDS.get(body["kind"])) is not None:
                 setattr(outcome, name, getattr(outcome, name) + 1)
             if body["kind"] == "delivered" and body["campaign"] == urgent:
-                waits[provider].append(_ms(body["occurred_at"]) - released[body["dispatch_id"]])
+                outcome.urgent_taken += 1
+                outcome.urgent_wait_ms += _ms(body["occurred_at"]) - released[body["dispatch_id"]]
         for provider, outcome in found.items():
-            outcome.urgent_wait_ms = float(np.mean(waits[provider])) if waits[provider] else 0.0
             self._by_hour(provider, outcome)
         return found
 

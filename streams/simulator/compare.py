@@ -46,7 +46,8 @@ class Figures:
             share(lambda each: each.expired),
             share(lambda each: each.deferrals),
             share(lambda each: each.reputation_at_end * each.messages),
-            share(lambda each: each.urgent_wait_ms * each.messages),
+            sum(each.urgent_wait_ms for each in outcomes)
+            / max(1, sum(each.urgent_taken for each in outcomes)),
         )
 
     def better_than(self, other: "Figures") -> bool:

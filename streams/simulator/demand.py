@@ -49,7 +49,8 @@ class Demand:
 class Outcome:
     """What became of a provider's messages under one sender.
 
-    `taken`, `deferred`, `waiting` and `reputation` are by hour; the last two are at its end.
+    `urgent_wait_ms` is what the urgent ones that were taken waited together. `taken`, `deferred`, `waiting`
+    and `reputation` are by hour; the last two are at its end.
     """
 
     messages: int
@@ -58,6 +59,7 @@ class Outcome:
     deferrals: int = 0
     bounced: int = 0
     expired: int = 0
+    urgent_taken: int = 0
     urgent_wait_ms: float = 0.0
     reputation_at_end: float = 0.0
     taken: list[int] = field(default_factory=list)

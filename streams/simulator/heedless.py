@@ -36,7 +36,6 @@ class _Run:
         self._gone = np.frombuffer(self._is_gone, np.bool_)  # the same bytes
         self._again: defaultdict[int, list[Messages]] = defaultdict(list)  # by step, due in it
         self._lost: defaultdict[int, int] = defaultdict(int)  # by step, those that expire before they are due
-        self._urgent_waits: list[np.ndarray] = []
         self._outcome = Outcome(len(demand.released))
 
     def outcome(self) -> Outcome:
@@ -51,8 +50,6 @@ class _Run:
             if step * _STEP_MS % HOUR_MS == 0:
                 self._note_hour(step * _STEP_MS)
         o.reputation_at_end = self._mailbox.reputation
-        waits = np.concatenate([np.zeros(0), *self._urgent_waits])
-        o.urgent_wait_ms = float(waits.mean()) if len(waits) else 0.0
         return o
 
     def _due(self, step: int) -> Messages:
@@ -102,7 +99,8 @@ class _Run:
         o.deferrals += int(deferred.sum())
         self._gone[self._demand.recipient[which[bounced]]] = True
         urgent = accepted & self._demand.urgent[which]
-        self._urgent_waits.append(at[urgent] - self._demand.released[which[urgent]])
+        o.urgent_taken += int(urgent.sum())
+        o.urgent_wait_ms += float((at[urgent] - self._demand.released[which[urgent]]).sum())
         self._try_again(at[deferred], which[deferred])
 
     def _try_again(self, at: np.ndarray, which: np.ndarray) -> None:

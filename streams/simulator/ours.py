@@ -8,8 +8,6 @@ import heapq
 from math import inf
 from typing import Final
 
-import numpy as np
-
 from models.lanes import retry_at
 from models.pacing import Heard, Pace, heard
 from schemas.lanes import Lane
@@ -39,7 +37,6 @@ class _Run:
         self._ready: list[tuple[bool, float, int]] = []  # whether it can wait, until when, which
         self._later: list[tuple[float, int]] = []
         self._place = self._hour = 0
-        self._waits: list[float] = []
         self._outcome = Outcome(len(self._released))
 
     def outcome(self) -> Outcome:
@@ -68,7 +65,6 @@ class _Run:
                 opens.clear()
                 comes = min(comes, self._later[0][0]) if self._later else comes
         self._outcome.reputation_at_end = self._mailbox.reputation
-        self._outcome.urgent_wait_ms = float(np.mean(self._waits)) if self._waits else 0.0
         return self._outcome
 
     def _take_up(self, now: float) -> float:
@@ -105,7 +101,8 @@ class _Run:
             outcome.accepted += 1
             outcome.inbox += answer.inbox
             if self._urgent[which]:
-                self._waits.append(now - self._released[which])
+                outcome.urgent_taken += 1
+                outcome.urgent_wait_ms += now - self._released[which]
         elif answer.kind == "bounced":
             outcome.bounced += 1
             self._gone.add(self._recipient[which])

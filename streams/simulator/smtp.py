@@ -111,10 +111,10 @@ def virtual(plan: Plan, replies: Replies) -> By:
     }
 
 
-def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> By:
+def real(plan: Plan, rules: Path, settings: Settings, tell: Callable[[float], None]) -> By:
     """What Kafka, DECIDE, DELIVER and SMTP make of it, in a fresh state folder.
 
-    `tell` hears how much has passed.
+    DELIVER goes by the `replies.toml` of the policy folder `rules`. `tell` hears how much has passed.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> By:
         environment = workers.apart(settings) | {
             "OPPORTUNE_RELAY": f"{servers.HOST}:{port}",
             "OPPORTUNE_RELAY_TLS": "none",
-            "OPPORTUNE_POLICY_DIR": str(_policy(plan, settings)),
+            "OPPORTUNE_POLICY_DIR": str(_policy(plan, rules, settings)),
         }
         _fill_vault(demand, settings)
         roles = {"deliver": 1, "decide": 1}
@@ -166,6 +166,7 @@ def real(plan: Plan, settings: Settings, tell: Callable[[float], None]) -> By:
         upstream.run(Around(time_of.now, said, running.check, passes))
         messages = {name: len(each.released) for name, each in demand.items()}
         _await(running, lambda: audited().ended(sum(messages.values())), "did not end all messages")
+        upstream.hear(said)
         found = audited().count(messages, _URGENT)
     for provider, outcome in found.items():
         outcome.inbox = upstream.inbox[provider]
@@ -225,8 +226,8 @@ def _probe(demand: Mapping[str, Demand], producer: Producer) -> None:
     producer.flush()
 
 
-def _policy(plan: Plan, settings: Settings) -> Path:
-    """The packaged policy, but for the plan's lanes, and two campaigns whose messages are due at once."""
+def _policy(plan: Plan, rules: Path, settings: Settings) -> Path:
+    """The packaged policy, but for the rules for replies, lanes, and two campaigns that send at once."""
     folder = settings.state_dir / "policy"
     shutil.copytree(Path(infra.__file__).parent / "policy", folder)
     lanes = ['[default]\nrate = "1/hr"\n']
@@ -239,6 +240,9 @@ def _policy(plan: Plan, settings: Settings) -> Path:
         )
     (folder / "lanes.toml").write_text("\n".join(lanes))
     (folder / "contact.toml").write_text(_CONTACT)
+    (folder / "replies.toml").unlink()
+    if (rules / "replies.toml").exists():
+        shutil.copy(rules / "replies.toml", folder)
     shutil.rmtree(folder / "campaigns")
     (folder / "campaigns").mkdir()
     expiry = f"{plan.parameters.sender.expiry_h.value:g} h"

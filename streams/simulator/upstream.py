@@ -76,7 +76,7 @@ class Upstream:
             while following is not None and following.at <= at:
                 self._produce(following.topic, following.at, following.fields)
                 following = next(due, None)
-            self._hear_all(around.said)
+            self.hear(around.said)
             while self._acts and self._acts[0].at <= at:
                 act = heapq.heappop(self._acts)
                 self._produce(act.topic, act.at, act.fields)
@@ -84,7 +84,6 @@ class Upstream:
             around.check()
             around.tell(at / self._until)
             time.sleep(_POLL_S)
-        self._hear_all(around.said)
         self._producer.flush()
 
     def _asking(self) -> Iterator[Act]:
@@ -101,7 +100,7 @@ class Upstream:
                 names = ("product", "url", "device", "place", "campaign", "dispatch_id", "agent", "network")
                 yield Act(released, topics.CLICKS.name, about | dict.fromkeys(names) | {"kind": "cart"})
 
-    def _hear_all(self, said: deque[Said]) -> None:
+    def hear(self, said: deque[Said]) -> None:
         """Let people have what was taken."""
         while said:
             each = said.popleft()

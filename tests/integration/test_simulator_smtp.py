@@ -21,9 +21,10 @@ pytestmark = [
 
 
 def both(plan: Plan, folder: Path) -> tuple[By, By]:
-    replies = policy_files.load_replies(policy_folder(Settings()))
+    rules = policy_folder(Settings())
+    replies = policy_files.load_replies(rules)
     settings = Settings(state_dir=folder, partitions=4)
-    return smtp.virtual(plan, replies), smtp.real(plan, settings, lambda _: None)
+    return smtp.virtual(plan, replies), smtp.real(plan, rules, settings, lambda _: None)
 
 
 def figures(by: By) -> Figures:

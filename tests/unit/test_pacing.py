@@ -196,6 +196,13 @@ def test_a_clock_that_was_set_back_ends_a_stop_and_goes_on() -> None:
     assert pace.standing.day < ahead // DAY_MS
 
 
+def test_a_warming_lane_that_was_idle_goes_on_after_a_clock_that_was_set_back() -> None:
+    pace = Pace(lane("20/s", reserve=0, warm_up=WarmUp(first_day=50)), START)
+    pace.most_until(START + 30 * DAY_MS, START + 30 * DAY_MS)
+
+    assert len(run(pace, START + 3 * DAY_MS, begin=START)) > 100
+
+
 def test_a_lane_that_is_probing_goes_one_at_a_time() -> None:
     pace = Pace(lane("100/s"), START)
     pace.hears(START, Heard("suspend", MINUTE_MS))

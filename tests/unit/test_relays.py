@@ -161,6 +161,23 @@ def test_many_under_way_at_a_server_that_fails_are_one_failure() -> None:
     assert health.usable(101.0)
 
 
+def test_a_message_does_not_begin_at_the_next_once_that_took_long_to_reach(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        away, slow = Server(UNREACHED), Server()
+        slow.gate.clear()
+        sending = asyncio.create_task(send(over([away, slow], Told())))
+        while not slow.asked:
+            await asyncio.sleep(0)
+        uptime = time.clock_gettime
+        monkeypatch.setattr(time, "clock_gettime", lambda clock: uptime(clock) + 2)
+        slow.gate.set()
+        assert (await sending).kind == "vetoed"
+
+    asyncio.run(run())
+
+
 def test_a_message_that_is_not_wanted_any_more_is_not_offered_to_the_next() -> None:
     async def run() -> None:
         servers = [Server(UNREACHED), Server()]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from models.deliver import Claim, Result, Stop
 from schemas.settings import Settings
@@ -221,6 +222,43 @@ def test_draining_ends_what_is_under_way_and_gives_the_rest_back() -> None:
         assert (found["a"].kind, found["b"].kind) == ("delivered", "returned")
         of.begin(0, [claim("c")], uptime())
         assert (await results(of, 1))["c"].kind == "returned", "committed late: it does not begin any more"
+
+    run(story())
+
+
+class Closed(Scripted):
+    """Servers that swallow connections until the gate is open: only then a message might begin."""
+
+    async def send(self, message: Message, still_wanted: Callable[[], bool]) -> Outcome:
+        await self.gate.wait()
+        return self.answer(message) if still_wanted() else Outcome("vetoed")
+
+
+def test_draining_gives_back_what_waits_for_a_server_and_has_not_begun() -> None:
+    async def story() -> None:
+        transport = Closed()
+        transport.gate.clear()
+        of = sender(transport)
+        of.begin(0, [claim("a"), claim("b")], uptime())
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(20):
+            assert await of.drain(0, 3600.0)
+        assert {r.kind for r in of.feedback(0, None).results} == {"returned"}
+
+    run(story())
+
+
+def test_many_under_way_at_a_server_that_goes_away_are_one_failure() -> None:
+    async def story() -> None:
+        transport = Closed(lambda _: Outcome("not_sent"))
+        transport.gate.clear()
+        of = sender(transport, connections=20)
+        of.begin(0, [claim(str(i)) for i in range(20)], uptime())
+        await asyncio.sleep(0.05)
+        with capture_logs() as told:
+            transport.gate.set()
+            await results(of, 20)
+        assert [each["seconds"] for each in told] == [0.5]
 
     run(story())
 
