@@ -1,7 +1,7 @@
 """The deliver suite: the whole DELIVER line, beside a loop that does nothing but hand messages over.
 
 Commands go into Kafka, outcomes come out of it, and between stand vault, template, signature, pace, SMTP and
-the table; the mail sandbox keeps each message durably before it takes it. The bare loop has the same messages
+the table; the mail sandbox keeps each message in a file. The bare loop has the same messages
 ready and sends them over as many connections to a server that keeps nothing. A message that arrives twice
 ends the suite.
 """

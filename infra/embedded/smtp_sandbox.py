@@ -4,11 +4,12 @@
 
 It listens on loopback, unless it is told an address: in a container, on a network that only DELIVER shares.
 What it answers stands in `FOLDER/script.toml` (see `sandbox_script`), which is read again when it changes.
-What it takes is, before the 250, durably in
+What it takes is, before the 250, in
 
     FOLDER/mail/<first two characters of the dispatch id>/<dispatch id>.<n>.eml
 
-where n is 1, or one more for each time the same dispatch came again: a doubled send is there to be seen.
+whole and safe from the death of any process, though not of the machine: Kafka beside it waits for no disk
+either. n is 1, or one more for each time the same dispatch came again: a doubled send is there to be seen.
 `FOLDER/received.jsonl` has one line for each transaction that was answered, without an address. A message
 names its dispatch in the header X-Opportune-Dispatch and its lane in X-Opportune-Lane. Before they are read,
 the dispatch is known where ENVID of RFC 3461 names it. What it makes is for the user it runs as alone, since
@@ -28,11 +29,9 @@ import os
 import re
 import signal
 import sys
-import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -44,7 +43,6 @@ from infra.embedded.sandbox_script import Rule, Script, ScriptError, Stage
 HOST = "127.0.0.1"
 # A rendered template is at most 256 KiB in text and in HTML, and quoted-printable triples that at worst.
 LARGEST_MESSAGE = 4 << 20
-_STEPS = 3  # of storing a message
 KEPT = "250 2.0.0 kept"
 NO_DISPATCH = "554 5.6.0 the header X-Opportune-Dispatch must name the dispatch"
 CODES = re.compile(r"\d{3}( \d\.\d{1,3}\.\d{1,3})?")
@@ -74,17 +72,8 @@ class Transaction:
         return json.dumps({"at": time.time_ns() // 1_000_000, **record, "eml": eml}) + "\n"
 
 
-@dataclass(frozen=True)
-class Letter:
-    """A message to be stored, of a dispatch and a transaction."""
-
-    dispatch_id: str
-    transaction: Transaction
-    content: bytes
-
-
 class MailFolder:
-    """The stored messages and the list of transactions. Thread-safe; one process writes to it."""
+    """The stored messages and the list of transactions. One process writes to it."""
 
     def __init__(self, folder: Path) -> None:
         """Make the folder, and remove the unfinished files of a process that was killed."""
@@ -94,65 +83,27 @@ class MailFolder:
         for part in self._mail.glob("*.part"):
             part.unlink()
         self._numbers = itertools.count()
-        self._one_at_a_time = threading.Lock()
         self._received = (folder / "received.jsonl").open("a", encoding="utf-8")
 
     def enter(self, transaction: Transaction, eml: str | None = None) -> None:
         """Add one line to the list of transactions."""
-        with self._one_at_a_time:
-            self._received.write(transaction.line(eml))
-            self._received.flush()
+        self._received.write(transaction.line(eml))
+        self._received.flush()
 
-    def keep(self, letters: Sequence[Letter]) -> list[Exception | None]:
-        """Store messages so that a crash cannot lose them, then list them; returns what went wrong with each.
-
-        They go through it in step, since what is waited for the disk is as long for one as for twenty.
-        """
-        wrong: list[Exception | None] = [None] * len(letters)
-        synced: set[Path] = set()
-        storing = [self._steps(letter, synced) for letter in letters]
-        for _ in range(_STEPS):
-            for place, steps in enumerate(storing):
-                try:
-                    next(steps, None)
-                except Exception as error:  # whatever it is, the sender shall hear of it
-                    wrong[place] = error
-        return wrong
-
-    def _steps(self, letter: Letter, synced: set[Path]) -> Iterator[None]:
-        """Write a message, then name it, then list it. `synced` are folders whose new names are durable."""
+    def keep(self, dispatch_id: str, transaction: Transaction, content: bytes) -> None:
+        """Store a message whole, then list it; both outlive this process. Raises OSError."""
         part = self._mail / f"{next(self._numbers)}.part"
-        part.write_bytes(letter.content)
-        yield
-        _sync(part)
-        path = self._path(letter.dispatch_id)
-        part.rename(path)
-        yield
-        if path.parent not in synced:
-            _sync(path.parent)
-            synced.add(path.parent)
-        self.enter(letter.transaction, path.relative_to(self._folder).as_posix())
-
-    def _path(self, dispatch_id: str) -> Path:
-        """Where the next message of a dispatch is kept."""
+        part.write_bytes(content)
         shelf = self._mail / dispatch_id[:2]
-        if not shelf.exists():
-            shelf.mkdir()
-            _sync(self._mail)
+        shelf.mkdir(exist_ok=True)
         names = (shelf / f"{dispatch_id}.{n}.eml" for n in itertools.count(1))
-        return next(name for name in names if not name.exists())
+        path = next(name for name in names if not name.exists())
+        part.rename(path)
+        self.enter(transaction, path.relative_to(self._folder).as_posix())
 
     def close(self) -> None:
         """Close the list."""
         self._received.close()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class Conversation(SMTP):
@@ -178,9 +129,6 @@ class Handler:
         """Take the folder, which stays open, and the script."""
         self._folder = folder
         self._script = script
-        self._writer = ThreadPoolExecutor(1)
-        self._to_keep: list[tuple[Letter, asyncio.Future[None]]] = []
-        self._keeping: asyncio.Task[None] | None = None
         self._under_way = 0
         self._all_replied = asyncio.Condition()
 
@@ -229,7 +177,6 @@ class Handler:
         """Return when every message under way has its reply."""
         async with self._all_replied:
             await self._all_replied.wait_for(lambda: not self._under_way)
-        self._writer.shutdown()
 
     async def _take(self, server: SMTP, envelope: Envelope) -> str:
         content = envelope.original_content or b""
@@ -241,36 +188,13 @@ class Handler:
         reply = KEPT if rule.answer in ("accept", "slow") else rule.reply or None
         transaction = Transaction(dispatch_id, lane, rule.answer, reply)
         if rule.answer in ("accept", "slow") or rule.at == "after_store":
-            await self._keep(Letter(dispatch_id, transaction, content))
+            self._folder.keep(dispatch_id, transaction, content)
         else:
             self._folder.enter(transaction)
         if reply is None:
             hang_up(server)
         await asyncio.sleep(rule.seconds or 0)
         return reply
-
-    async def _keep(self, letter: Letter) -> None:
-        """Store a message, with all others that came since the last were stored. Raises what went wrong."""
-        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._to_keep.append((letter, kept))
-        if self._keeping is None:
-            self._keeping = asyncio.create_task(self._keep_all())
-        await kept
-
-    async def _keep_all(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._to_keep:
-            some, self._to_keep = self._to_keep, []
-            letters = [letter for letter, _ in some]
-            wrong = await loop.run_in_executor(self._writer, self._folder.keep, letters)
-            for (_, kept), error in zip(some, wrong, strict=True):
-                if kept.done():  # its client is gone
-                    continue
-                if error is None:
-                    kept.set_result(None)
-                else:
-                    kept.set_exception(error)
-        self._keeping = None
 
     def _decide(self, stage: Stage, address: str, lane: str | None, dispatch_id: str | None) -> Rule:
         try:
