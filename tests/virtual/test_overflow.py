@@ -27,6 +27,7 @@ _POLICY = policy(
 _SHARES = {"receipt": 0.01, "small": 0.05, "large": 0.44, "least": 0.5}  # of the burst
 _LASTS = 3 * MINUTE
 _WATCHED_S = 240
+_CLEARS_MS = 15_000  # in which a lane of 20/s sends what came to it in a minute, 4/s, and is still coming
 _PARTITIONS = 2
 _FULL = "full"
 _BESIDE, _ELSEWHERE = (  # on the same partition, and on the worker's other one
@@ -141,7 +142,7 @@ def _check_deadlines(went: list[tuple[int, int]]) -> None:
 def test_of_a_burst_those_go_that_matter_most_all_others_expire_and_no_other_lane_is_held_up(
     size: int, rate: int
 ) -> None:
-    """But for what comes behind the burst in the same partition, until it has all been taken up."""
+    """But for what comes behind the burst in the same partition, until all that is taken up and has gone."""
     watched = []
 
     async def story(many: int, cluster: Cluster) -> None:
@@ -153,4 +154,4 @@ def test_of_a_burst_those_go_that_matter_most_all_others_expire_and_no_other_lan
     without, burst = watched
     burst.check(rate)
     assert burst.p99(_ELSEWHERE) <= 2 * without.p99(_ELSEWHERE)
-    assert burst.p99(_BESIDE, burst.taken_up[-1]) <= 2 * without.p99(_BESIDE)
+    assert burst.p99(_BESIDE, burst.taken_up[-1] + _CLEARS_MS) <= 2 * without.p99(_BESIDE)
