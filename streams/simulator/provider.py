@@ -68,7 +68,6 @@ class MailboxProvider:
         self._busy = _BUSY.get(name, _BUSY_ELSEWHERE)
         chance = np.random.default_rng([seed, *name.encode()])
         self._draws: list[float] = chance.random(1 << 16).tolist()
-        self._place = 0
         strikes = np.flatnonzero(chance.random(days) < self._p["storms"])
         begins = (strikes + chance.random(len(strikes))) * DAY_MS
         lasts = self._p["storm_min"] * MINUTE_MS
@@ -77,11 +76,12 @@ class MailboxProvider:
         self._unknown_share, self._greylisted_share = self._p["unknown"], self._p["greylisted"]
         self._to_come: defaultdict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])  # clicks, complaints
         self._first_seen: dict[int, float] = {}
+        self._taken_for: defaultdict[int, int] = defaultdict(int)  # messages, by recipient
         self._hour = 0
         self._level = 0.0  # messages in the bucket that the quota empties
         self._level_at = 0.0
-        self._usual = 0.0  # messages in the busiest hour of a day, faded
-        self._of_hour = self._busiest = 0
+        self._usual = 0.0  # messages an hour at a day's busiest moment, faded
+        self._lately = self._lately_at = self._busiest = 0.0
         self._taken = self._tried = _PRIOR
         self._clicks = _PRIOR * self._p["clicks"]
         self._complaints = _PRIOR * self._p["complaints"]
@@ -115,7 +115,7 @@ class MailboxProvider:
             first = self._first_seen.setdefault(recipient, now)
             if now < first + _GREYLIST_MS:
                 return _GREYLISTED
-        return self._take(now)
+        return self._take(now, recipient)
 
     def answers(self, times: Sequence[float], recipients: Sequence[int]) -> list[tuple[Answer, int]]:
         """Answer messages in order of time: each answer, and how many in a row got it."""
@@ -137,13 +137,19 @@ class MailboxProvider:
         room = self._level_at + (self._level + 1 - self._most_at_once) / self._taken_per_ms
         return min(end if refused is _STORM else min(room, begin), float((self._hour + 1) * HOUR_MS))
 
-    def _take(self, now: float) -> Answer:
+    def _take(self, now: float, recipient: int) -> Answer:
         self._level += 1
-        self._of_hour += 1
         self._taken += 1
-        if self._draw() >= self._inbox_share:
+        # A day's busiest hour must not hang on which side of the full hour a message came.
+        self._lately, self._lately_at = self._lately * exp((self._lately_at - now) / HOUR_MS) + 1, now
+        self._busiest = max(self._busiest, self._lately)
+        # What becomes of a message hangs on whose it is and which of theirs, not on what others got before.
+        self._taken_for[recipient] += 1
+        place = recipient * 2_654_435_761 + self._taken_for[recipient] * 97_003
+        if self._draws[place & 0xFFFF] >= self._inbox_share:
             return _SPAM
-        clicks, complains = self._draw() < self._p["clicks"], self._draw() < self._p["complaints"]
+        clicks = self._draws[(place + 7_919) & 0xFFFF] < self._p["clicks"]
+        complains = self._draws[(place + 15_838) & 0xFFFF] < self._p["complaints"]
         if clicks or complains:
             tells = self._to_come[int((now + _TELLS_MS) // HOUR_MS)]
             tells[0] += clicks
@@ -159,10 +165,9 @@ class MailboxProvider:
             self._hour += 1
             self._empty(self._hour * HOUR_MS)
             fades = 0.5 ** (1 / (24 * self._p["memory_days"]))
-            self._busiest, self._of_hour = max(self._busiest, self._of_hour), 0
             if self._hour % 24 == 0:
                 forgets = 0.5 ** (1 / self._p["usual_days"])
-                self._usual, self._busiest = max(self._usual * forgets, float(self._busiest)), 0
+                self._usual, self._busiest = max(self._usual * forgets, self._busiest), 0.0
             prior = (1 - fades) * _PRIOR
             self._taken = self._taken * fades + prior
             self._tried = self._tried * fades + prior
@@ -196,7 +201,3 @@ class MailboxProvider:
         )
         clicks = self._clicks / self._taken / (p["clicks"] or inf)
         return 1 / (1 + exp(min(50.0, 2 * (against + _NEUTRAL - clicks))))
-
-    def _draw(self) -> float:
-        self._place = (self._place + 1) & 0xFFFF
-        return self._draws[self._place]
