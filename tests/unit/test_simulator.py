@@ -19,6 +19,7 @@ from streams.simulator.demand import Demand
 from streams.simulator.parameters import Parameters
 from streams.simulator.provider import Answer, MailboxProvider
 from streams.simulator.run import SENDERS, run
+from streams.simulator.smtp import Plan, virtual
 from streams.worker import policy_folder
 
 ASSUMED = Parameters.assumed()
@@ -163,3 +164,26 @@ def test_a_fixed_rate_holds_and_waits_for_nobody() -> None:
     assert (np.diff(times) >= 50_000 - 1e-3).all()
     assert found.accepted + found.expired == found.messages
     assert found.accepted == len(times) > 0.95 * 0.02 * 2 * 86_400 * 0.7
+
+
+class Late(MailboxProvider):
+    """A provider whose answers come some seconds late, as they do from servers."""
+
+    last = 0.0
+
+    def answer(self, now: float, recipient: int) -> Answer:
+        self.last = max(self.last, now + recipient * 7_919 % 10_000)
+        return super().answer(self.last, recipient)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_few_seconds_do_not_reshuffle_what_comes_of_messages(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    plan = Plan.of(days=2, recipients=2000, seed=seed)
+    on_time = Figures.of([*virtual(plan, replies()).values()])
+    monkeypatch.setattr("streams.simulator.smtp.MailboxProvider", Late)
+    late = Figures.of([*virtual(plan, replies()).values()])
+    assert late != on_time
+    for name in ("accepted", "inbox", "expired", "deferrals", "reputation"):
+        assert getattr(late, name) == pytest.approx(getattr(on_time, name), rel=0.02), name
