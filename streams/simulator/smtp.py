@@ -40,7 +40,7 @@ from streams.simulator.run import lane_of
 from streams.simulator.servers import Mailboxes, Said
 from streams.simulator.upstream import Around, Upstream
 
-SPEED: Final = 432.0  # what waits for its expiry after two days has ended after ten minutes
+SPEED: Final = 144.0  # what waits for its expiry after two days has ended after half an hour
 _LIST: Final = 50_000  # recipients, of whom parameters.toml says what a provider takes at first
 _LEAD_MS: Final = 3000  # in which the worker learns that the clock is about to run
 _PATIENCE_S: Final = 90.0

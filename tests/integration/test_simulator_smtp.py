@@ -45,7 +45,7 @@ def test_every_message_ends_once_and_lanes_feel_what_servers_answer(tmp_path: Pa
 
 @pytest.mark.soak
 @pytest.mark.alone
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2700)
 def test_two_days_of_two_thousand_recipients_agree_with_virtual_time(tmp_path: Path) -> None:
     by_virtual, by_real = both(Plan.of(days=2, recipients=2000, seed=0).undisturbed(), tmp_path)
     virtual, real = figures(by_virtual), figures(by_real)
