@@ -1,9 +1,8 @@
 """The deliver suite: the whole DELIVER line, beside a loop that does nothing but hand messages over.
 
 Commands go into Kafka, outcomes come out of it, and between stand vault, template, signature, pace, SMTP and
-the table; the mail sandbox keeps each message in a file. The bare loop has the same messages
-ready and sends them over as many connections to a server that keeps nothing. A message that arrives twice
-ends the suite.
+the table; the mail sandbox keeps each message in a file. The bare loop has the same messages ready and sends
+them over as many connections to a server that keeps nothing. A message that arrives twice ends the suite.
 """
 
 import shutil

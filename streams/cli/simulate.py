@@ -68,8 +68,8 @@ def simulate(
     of your lanes.toml. Providers answer and judge as streams/simulator/parameters.toml says, where each
     number has its source. All is computed, in virtual time: nothing is sent, and no Kafka is needed. With
     --real the providers are SMTP servers of this machine instead, and Kafka, DECIDE and DELIVER are started,
-    in the folder simulator of the state folder, which is emptied first. A
-    message is taken in time if a provider took it before its expiry.
+    in the folder simulator of the state folder, which is emptied first; two days take half an hour. A message
+    is taken in time if a provider took it before its expiry.
     """
     if swept and real:
         raise typer.BadParameter("one at a time", param_hint="--sweep / --real")
