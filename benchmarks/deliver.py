@@ -5,7 +5,6 @@ the table; the mail sandbox keeps each message in a file. The bare loop has the 
 them over as many connections to a server that keeps nothing. A message that arrives twice ends the suite.
 """
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -96,7 +95,6 @@ def _measure(bench: Bench, peer: Peer, group: str, seconds: float) -> Run:
     bench.create(topics.TOPICS)
     folder = bench.folder / group
     with ExitStack() as ending:
-        ending.callback(shutil.rmtree, folder, ignore_errors=True)
         settings = prepared(bench, folder, _LANES)
         if peer.name == BARE:
             file = folder / "received"

@@ -28,6 +28,8 @@ from jinja2.exceptions import SecurityError, UndefinedError
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from schemas.addresses import PLAIN_ADDRESS
+
 META: Final = "template.toml"
 TEXT: Final = "body.txt.j2"
 HTML: Final = "body.html.j2"
@@ -259,8 +261,6 @@ _PART: Final = (
     b"%b\r\n"
 )
 _LONGEST_LINE: Final = 78  # RFC 5322, 2.1.1
-_ATOM: Final = r"[\w!#$%&'*+/=^`{|}~-]+"
-_PLAIN_ADDRESS: Final = re.compile(rf"{_ATOM}(\.{_ATOM})*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", re.ASCII)
 
 
 def _header(policy: EmailPolicy[Any], name: str, value: str) -> bytes:
@@ -269,7 +269,7 @@ def _header(policy: EmailPolicy[Any], name: str, value: str) -> bytes:
         raise TemplateError(name, 0, "a control character in this header")
     if name == "From":
         return _sender(policy, value)
-    if name == "To" and not _PLAIN_ADDRESS.fullmatch(value):
+    if name == "To" and not PLAIN_ADDRESS.fullmatch(value):
         _check_address(name, value)
     if name in ("List-Unsubscribe", "Feedback-ID"):
         # The library takes a word that does not fit into 78 characters for text and encodes it

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, cast
 
+import mode.loop
 import structlog
 
 import infra
@@ -159,6 +160,7 @@ def run_decide(settings: Settings) -> None:
 
 def run_deliver(settings: Settings) -> None:
     """Run DELIVER until it is told to stop; does not return."""
+    mode.loop.use("uvloop")  # a message is a dozen writes and replies
     _run("deliver", deliver_spec, settings)
 
 

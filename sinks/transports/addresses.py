@@ -9,6 +9,8 @@ from email.utils import parseaddr
 from functools import lru_cache
 from typing import Final
 
+from schemas.addresses import PLAIN_ADDRESS
+
 _QUOTED_LOCAL_PART: Final = re.compile(r'^"(?:[^"\\]|\\.)*"(?=@)')
 _HEADERS_END: Final = re.compile(rb"(?m)^\r?\n")
 _FROM: Final = re.compile(rb"(?im)^From:.*(?:\n[ \t].*)*")
@@ -17,6 +19,8 @@ _OUTSIDE_QUOTES: Final = re.compile(r'[\s<>"]')
 
 def is_mailbox(address: str) -> bool:
     """Return whether a text is one address and says nothing besides, wherever it is put."""
+    if PLAIN_ADDRESS.fullmatch(address):
+        return True  # as nearly all are; to parse one takes twenty times as long
     return (
         "@" in address
         and address.isprintable()

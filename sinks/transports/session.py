@@ -28,7 +28,6 @@ Tls = Literal["none", "starttls", "tls"]
 _LOOK_EVERY_S: Final = 0.01
 _QUIT_S: Final = 1.0
 _GO_ON: Final = 354
-_LINE_STARTS_WITH_DOT: Final = re.compile(rb"(?m)^\.")
 
 
 @dataclass(frozen=True)
@@ -248,7 +247,7 @@ class Session:
         """
         if not still_wanted():
             raise _Unwanted
-        self._wire.write(_LINE_STARTS_WITH_DOT.sub(b"..", normalize_message_line_endings(content)))
+        self._wire.write(_in_lines(content))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._relay.timeout_s
         await asyncio.sleep(0)  # uvloop writes in its next round
@@ -263,6 +262,14 @@ class Session:
         if not still_wanted():
             raise _Unwanted
         self._wire.write(b".\r\n", 1)  # raises, and writes nothing, where the connection was lost meanwhile
+
+
+def _in_lines(content: bytes) -> bytes:
+    """Whole lines that end with CRLF, and no dot alone in one (RFC 5321, 4.5.2)."""
+    breaks = content.count(b"\r\n")
+    if not (breaks == content.count(b"\r") == content.count(b"\n") and content.endswith(b"\r\n")):
+        content = normalize_message_line_endings(content)
+    return (b"\n" + content).replace(b"\n.", b"\n..")[1:]
 
 
 def _xtext(text: str) -> bytes:

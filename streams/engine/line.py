@@ -32,8 +32,10 @@ _DUE_EVERY_MS: Final = 1000  # of wall clock: cuts made only because something i
 _GROUPED_CUTS: Final = 16
 _GROUPED_RECORDS: Final = 4000
 # Cuts of a line with effects, unless one would be full: those give in trickles, and a transaction costs the
-# broker as much for one record as for a hundred.
+# broker as much for one record as for a hundred. Where one takes long, it had better hold more.
 _EFFECTS_EVERY_S: Final = 0.1
+_TIMES_WHAT_ONE_TAKES: Final = 2
+_EFFECTS_AT_LATEST_S: Final = 0.3
 _FULL_BYTES: Final = 8 * 1024 * 1024  # of one topic, waiting for a cut
 _NO_SNAPSHOT: Final = -1  # no cut has such a number
 _NO_SLOTS: Final = np.empty(0, np.int64)
@@ -101,6 +103,7 @@ class Line:
         self._last_cut_wall = time.time_ns() // 1_000_000
         self._standing: Counter[str] = Counter()
         self._made_at = 0.0
+        self._gathers_s = _EFFECTS_EVERY_S  # how long, if it has effects
         self._resumed = True
         self._draining = False
         self._more = False  # the last cut has left something that is due
@@ -247,7 +250,7 @@ class Line:
             return True
         waiting = max(map(len, self.buffers.values()))
         if effects is not None:
-            if waiting < self.spec.cut_records and uptime() - self._made_at < _EFFECTS_EVERY_S:
+            if waiting < self.spec.cut_records and uptime() - self._made_at < self._gathers_s:
                 return False
             if self._resumed or effects.wanting(self.partition, self.store, now):
                 return True
@@ -399,8 +402,11 @@ class Line:
         if self.spec.effects is not None:
             self.spec.effects.begin(self.partition, effects, self._made_at)
         if self.in_flight is not None:
-            records = max(map(len, self.in_flight.records.values()))
-            self.size.settled(records, uptime() - self._made_at)
+            records, took = max(map(len, self.in_flight.records.values())), uptime() - self._made_at
+            self.size.settled(records, took)
+            self._gathers_s = min(
+                max(_EFFECTS_EVERY_S, _TIMES_WHAT_ONE_TAKES * took), _EFFECTS_AT_LATEST_S
+            )
         self.in_flight = None
         self.spec.snapshots.settled(self)
         reach(self.spec.role, "after_settle")

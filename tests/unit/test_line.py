@@ -165,3 +165,36 @@ def test_a_line_with_effects_lets_records_gather_for_a_moment_unless_a_cut_is_fu
     assert arrive(0) is None
     line._more = True  # said by the cut that was handled last
     assert arrive(0) is not None
+
+
+def test_records_gather_for_longer_where_a_cut_takes_long_but_not_for_ever(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 1000.0
+    monkeypatch.setattr(line_module, "uptime", lambda: clock)
+    effects: Any = Quiet()
+    line.spec = replace(line.spec, effects=effects)
+
+    def makes_a_cut_after(seconds: float) -> bool:
+        nonlocal clock
+        clock += seconds
+        return line.next_cut(control(2), 0) is not None
+
+    def takes(seconds: float) -> None:
+        nonlocal clock
+        clock += seconds
+        line.settled()
+
+    line.buffer("a", Batch.of([record(5 + n) for n in range(9)]))
+    assert makes_a_cut_after(1.0)
+    takes(0.12)
+    line.buffer("a", Batch.of([record(14)]))
+    assert not makes_a_cut_after(0.1)
+    assert makes_a_cut_after(0.03)
+    takes(5.0)
+    line.buffer("a", Batch.of([record(15)]))
+    assert makes_a_cut_after(0.0), "it has taken longer than records ever gather"
+    takes(0.01)
+    line.buffer("a", Batch.of([record(16)]))
+    assert not makes_a_cut_after(0.08)
+    assert makes_a_cut_after(0.02)
