@@ -91,7 +91,10 @@ def _met(holds: bool) -> str:
 
 
 def _measure(bench: Bench, peer: Peer, group: str, seconds: float) -> Run:
-    """One run on fresh topics, with a state folder, a vault and a sandbox of its own. Raises PeerFailed."""
+    """One run on fresh topics, with a state folder, a vault and a sandbox of its own. Raises PeerFailed.
+
+    The folder stays until the suite ends: ext4 makes files slowly for minutes where thousands were deleted.
+    """
     bench.create(topics.TOPICS)
     folder = bench.folder / group
     with ExitStack() as ending:

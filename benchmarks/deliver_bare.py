@@ -73,6 +73,7 @@ async def _serve(file: str, tell: Connection) -> None:
 
 
 def _server(file: str, tell: Connection) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what it was forked with would be held up by its loop
     asyncio.run(_serve(file, tell))
 
 

@@ -51,7 +51,7 @@ DISPATCH_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{1,63}")
 # Parameters of RFC 3461, which aiosmtpd would refuse.
 OF_DSN = re.compile(r"\s(ENVID|RET|NOTIFY|ORCPT)=(\S+)", re.IGNORECASE)
 USUAL_ADDRESS = re.compile(
-    r"<(?P<address>[\w+-]+(?:\.[\w+-]+)*@[\w-]+(?:\.[\w-]+)*)>\s*(?P<parameters>.*)", re.ASCII
+    r"<(?P<address>[\w+-]+(?:\.[\w+-]+)*@[\w-]+(?:\.[\w-]+)*)> *(?P<parameters>[\w= -]*)", re.ASCII
 )
 OURS = re.compile(rb"^X-Opportune-(Dispatch|Lane):[ \t]*([^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
@@ -131,10 +131,7 @@ class Conversation(SMTP):
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
         # aiosmtpd's own parser takes any address, and a third of the time of a whole message.
         usual = USUAL_ADDRESS.fullmatch(arg)
-        if usual is not None:
-            return usual["address"], usual["parameters"]
-        address, parameters = super()._getaddr(arg)
-        return address, parameters
+        return (usual["address"], usual["parameters"]) if usual else super()._getaddr(arg)
 
 
 class Handler:
@@ -146,7 +143,6 @@ class Handler:
         self._script = script
         self._under_way = 0
         self._all_replied = asyncio.Event()
-        self._all_replied.set()
 
     async def handle_EHLO(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
@@ -192,7 +188,8 @@ class Handler:
 
     async def settle(self) -> None:
         """Return when every message under way has its reply."""
-        await self._all_replied.wait()
+        while self._under_way:  # one may begin before this wakes up
+            await self._all_replied.wait()
 
     async def _take(self, server: SMTP, envelope: Envelope) -> str:
         content = envelope.original_content or b""

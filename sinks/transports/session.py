@@ -250,7 +250,6 @@ class Session:
         self._wire.write(_in_lines(content))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._relay.timeout_s
-        await asyncio.sleep(0)  # uvloop writes in its next round
         left = self._wire.unsent
         while left and self.alive:
             if loop.time() > deadline:
@@ -267,6 +266,7 @@ class Session:
 def _in_lines(content: bytes) -> bytes:
     """Whole lines that end with CRLF, and no dot alone in one (RFC 5321, 4.5.2)."""
     breaks = content.count(b"\r\n")
+    # What `models.templates` composes is so already, and to count takes a fifth of the time.
     if not (breaks == content.count(b"\r") == content.count(b"\n") and content.endswith(b"\r\n")):
         content = normalize_message_line_endings(content)
     return (b"\n" + content).replace(b"\n.", b"\n..")[1:]

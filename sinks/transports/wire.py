@@ -41,7 +41,7 @@ class Wire(asyncio.Protocol):
 
     @property
     def unsent(self) -> int:
-        """Bytes that have not left this process."""
+        """Bytes that have not left this process; over TLS, only those that are not encrypted yet."""
         return int(self._transport.get_write_buffer_size())
 
     def write(self, data: bytes, replies: int = 0) -> None:

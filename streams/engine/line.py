@@ -32,10 +32,11 @@ _DUE_EVERY_MS: Final = 1000  # of wall clock: cuts made only because something i
 _GROUPED_CUTS: Final = 16
 _GROUPED_RECORDS: Final = 4000
 # Cuts of a line with effects, unless one would be full: those give in trickles, and a transaction costs the
-# broker as much for one record as for a hundred. Where one takes long, it had better hold more.
+# broker as much for one record as for a hundred. Where one takes long, it had better hold more; but the next
+# claims must be there before those run out that are made ahead (`AHEAD_S` of `streams.sending_lane`).
 _EFFECTS_EVERY_S: Final = 0.1
 _TIMES_WHAT_ONE_TAKES: Final = 2
-_EFFECTS_AT_LATEST_S: Final = 0.3
+_EFFECTS_GATHER_AT_MOST_S: Final = 0.2
 _FULL_BYTES: Final = 8 * 1024 * 1024  # of one topic, waiting for a cut
 _NO_SNAPSHOT: Final = -1  # no cut has such a number
 _NO_SLOTS: Final = np.empty(0, np.int64)
@@ -405,7 +406,7 @@ class Line:
             records, took = max(map(len, self.in_flight.records.values())), uptime() - self._made_at
             self.size.settled(records, took)
             self._gathers_s = min(
-                max(_EFFECTS_EVERY_S, _TIMES_WHAT_ONE_TAKES * took), _EFFECTS_AT_LATEST_S
+                max(_EFFECTS_EVERY_S, _TIMES_WHAT_ONE_TAKES * took), _EFFECTS_GATHER_AT_MOST_S
             )
         self.in_flight = None
         self.spec.snapshots.settled(self)

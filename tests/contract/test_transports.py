@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from sinks.transports import Message, Outcome
 from tests.support.peers import Peer, Server, SesPeer, SmtpPeer, WebhookPeer
@@ -33,7 +34,7 @@ def outcomes(peer: Peer, server: Server, *messages: Message, **changed: Any) -> 
             finally:
                 await through.close()
 
-    return asyncio.run(run())
+    return uvloop.run(run())
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -87,7 +88,7 @@ def test_what_is_refused_for_a_time_is_deferred_and_the_next_message_goes(
             await through.close()
             return found
 
-    first, second = asyncio.run(run())
+    first, second = uvloop.run(run())
     assert (first.kind, second.kind) == ("deferred", "accepted")
     assert first.code
     assert words in first.detail
@@ -161,7 +162,7 @@ def test_a_whole_message_without_a_reply_is_unknown_and_the_next_one_goes_over_a
             await through.close()
             return found
 
-    first, second = asyncio.run(run())
+    first, second = uvloop.run(run())
     assert (first.kind, second.kind) == ("unknown", "accepted")
     assert first.detail.endswith("after the whole message was sent")
     assert (server.messages, len(server.connections)) == (2, 2)
@@ -181,7 +182,7 @@ def test_the_reply_to_a_whole_message_has_a_time_limit_of_its_own(peer: Peer) ->
             await through.close()
             return outcome
 
-    assert asyncio.run(run()).kind == "accepted"
+    assert uvloop.run(run()).kind == "accepted"
 
 
 @pytest.mark.parametrize("hangs", [True, False])
@@ -201,7 +202,7 @@ def test_a_message_of_which_the_end_has_not_left_was_not_taken(peer: Peer, hangs
             await through.close()
             return outcome
 
-    assert asyncio.run(run()).kind == "deferred"
+    assert uvloop.run(run()).kind == "deferred"
 
 
 def test_where_nobody_listens_nothing_was_sent(peer: Peer) -> None:
@@ -213,7 +214,7 @@ def test_where_nobody_listens_nothing_was_sent(peer: Peer) -> None:
         await through.close()
         return found
 
-    [outcome] = asyncio.run(run())
+    [outcome] = uvloop.run(run())
     assert (outcome.kind, outcome.code) == ("not_sent", None)
     assert outcome.detail
 
@@ -233,7 +234,7 @@ def test_what_is_not_wanted_any_more_is_vetoed_before_anything_of_it_is_said(pee
             await through.close()
             return found
 
-    assert [outcome.kind for outcome in asyncio.run(run())] == ["vetoed", "accepted"]
+    assert [outcome.kind for outcome in uvloop.run(run())] == ["vetoed", "accepted"]
     assert server.messages == 1
 
 
@@ -258,7 +259,7 @@ def test_a_recall_while_the_content_is_on_its_way_keeps_its_end_back(peer: Peer)
             await through.close()
             return outcome, end
 
-    outcome, end = asyncio.run(run())
+    outcome, end = uvloop.run(run())
     assert outcome == Outcome("vetoed")
     assert not end.endswith(peer.end)
 
@@ -280,7 +281,7 @@ def test_a_transport_has_at_most_its_connections_at_once(peer: Peer) -> None:
             await through.close()
             return found
 
-    assert {outcome.kind for outcome in asyncio.run(run())} == {"accepted"}
+    assert {outcome.kind for outcome in uvloop.run(run())} == {"accepted"}
     assert (server.messages, server.most, len(server.connections)) == (20, 3, 3)
 
 
@@ -300,7 +301,7 @@ def test_a_send_that_is_cancelled_takes_its_connection_with_it(peer: Peer) -> No
             await through.close()
             return found
 
-    assert [outcome.kind for outcome in asyncio.run(run())] == ["accepted"]
+    assert [outcome.kind for outcome in uvloop.run(run())] == ["accepted"]
     assert len(server.connections) == 2
 
 
@@ -316,4 +317,4 @@ def test_closing_twice_is_closing(peer: Peer) -> None:
             await other.close()
             return found
 
-    assert [outcome.kind for outcome in asyncio.run(run())] == ["accepted"]
+    assert [outcome.kind for outcome in uvloop.run(run())] == ["accepted"]

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from sinks.transports import Message, Outcome
 from tests.support.http import Asked, Service, answer, read_head
@@ -31,7 +32,7 @@ def post(peer: HttpPeer, service: Service, *messages: Message, **changed: Any) -
             finally:
                 await through.close()
 
-    return asyncio.run(run())
+    return uvloop.run(run())
 
 
 def saying(*replies: bytes | None) -> Service:
@@ -62,7 +63,7 @@ def raw(peer: HttpPeer, then: Callable[[asyncio.StreamWriter], Awaitable[None]],
         server.close()
         return outcome
 
-    return asyncio.run(run())
+    return uvloop.run(run())
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_a_message_that_is_answered_before_its_end_was_not_taken(
             await through.close()
             return outcome
 
-    outcome = asyncio.run(run())
+    outcome = uvloop.run(run())
     # The connection may be reset before the answer is read: the message was not taken either way.
     assert (outcome.kind, outcome.code) in [(kind, code), ("deferred", None)]
 
@@ -205,7 +206,7 @@ def test_a_kept_connection_that_the_service_closed_is_replaced(peer: HttpPeer) -
             await through.close()
             return found
 
-    assert [outcome.kind for outcome in asyncio.run(run())] == ["accepted", "accepted"]
+    assert [outcome.kind for outcome in uvloop.run(run())] == ["accepted", "accepted"]
     assert len(service.connections) == 2
 
 
@@ -258,10 +259,10 @@ def test_what_was_refused_or_recalled_is_not_sent_once_more(peer: HttpPeer) -> N
             return outcome
 
     lost = Service(reply)
-    assert asyncio.run(run(lost)).kind == "unknown"
+    assert uvloop.run(run(lost)).kind == "unknown"
     refused = saying(peer.says("defers"), peer.says("accepts"))
     recalled = False
-    assert asyncio.run(run(refused)).kind == "deferred"
+    assert uvloop.run(run(refused)).kind == "deferred"
     assert (len(lost.asked), len(refused.asked)) == (1, 1)
 
 

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 from aiosmtpd.smtp import SMTP, AuthResult
 
 from sinks.transports import Message, Outcome
@@ -84,7 +85,7 @@ def test_the_other_server_takes_over_and_it_is_told_why(broken: Broken, why: str
             finally:
                 await relays.close()
 
-    outcomes, taken = asyncio.run(run())
+    outcomes, taken = uvloop.run(run())
     assert [outcome.kind for outcome in outcomes] == ["accepted"] * 20
     assert taken == 20
     assert told
@@ -121,7 +122,7 @@ def test_each_message_arrives_once_whatever_the_servers_do() -> None:
         arrived.extend(["?"] * (first.messages + second.messages))
         return found
 
-    found = asyncio.run(run())
+    found = uvloop.run(run())
     kinds = list(found.values())
     assert len(found) == 60
     assert {*kinds} <= {"accepted", "unknown", "deferred", "not_sent"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from base64 import b64decode
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvloop
 
 from sinks.transports.ses import bearer, signature
 from tests.support.http import Asked, Service
@@ -27,7 +27,7 @@ def asked(**changed: Any) -> Asked:
             await sent(through, message(1))
             await through.close()
 
-    asyncio.run(run())
+    uvloop.run(run())
     [found] = service.asked
     return found
 
@@ -87,6 +87,6 @@ def test_a_key_with_a_line_break_is_refused_and_not_quoted() -> None:
             await through.close()
             return repr(outcome) + repr(through) + repr(vars(through))
 
-    told = asyncio.run(run())
+    told = uvloop.run(run())
     assert "not_sent" in told
     assert "secret" not in told

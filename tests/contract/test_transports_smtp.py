@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from infra.embedded import SandboxServer
 from sinks.transports import Message, Outcome
@@ -145,7 +146,7 @@ def test_a_server_killed_before_its_reply_leaves_unknown_and_after_a_restart_the
             await through.close()
             return outcomes
 
-        outcomes = asyncio.run(run())
+        outcomes = uvloop.run(run())
     finally:
         server.down()
 
@@ -199,7 +200,7 @@ def test_each_step_s_failure_is_told_apart_and_the_next_message_is_not_disturbed
     def answer(line: str) -> bytes | None:
         return next(failing, polite(line)) if line.startswith(when) else polite(line)
 
-    first, second = asyncio.run(spoken(Spoken(answer), message(1), message(2)))
+    first, second = uvloop.run(spoken(Spoken(answer), message(1), message(2)))
 
     assert (first.kind, first.code) == expected
     assert second == Outcome("accepted", 250, "2.0.0 fine")
@@ -207,8 +208,8 @@ def test_each_step_s_failure_is_told_apart_and_the_next_message_is_not_disturbed
 
 @pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
 def test_a_message_that_the_server_drops_is_deferred_with_what_happened_and_where(stage: str) -> None:
-    closed = asyncio.run(spoken(Spoken(answering(stage, None)), message(1)))
-    silent = asyncio.run(spoken(Spoken(answering(stage, b"")), message(1), timeout_s=0.5))
+    closed = uvloop.run(spoken(Spoken(answering(stage, None)), message(1)))
+    silent = uvloop.run(spoken(Spoken(answering(stage, b"")), message(1), timeout_s=0.5))
 
     assert closed == [Outcome("deferred", detail=f"the server closed the connection at {stage}")]
     assert silent == [Outcome("deferred", detail=f"no reply in time at {stage}")]
@@ -216,14 +217,14 @@ def test_a_message_that_the_server_drops_is_deferred_with_what_happened_and_wher
 
 def test_where_no_reply_to_the_whole_message_comes_the_detail_says_so() -> None:
     silent = Spoken(answering(".", b""))
-    assert asyncio.run(spoken(silent, message(1), verdict_timeout_s=0.5)) == [
+    assert uvloop.run(spoken(silent, message(1), verdict_timeout_s=0.5)) == [
         Outcome("unknown", detail="no reply in time after the whole message was sent")
     ]
 
 
 @pytest.mark.parametrize("greeting", [b"554 5.3.2 closed\r\n", b"421 4.3.2 later\r\n", b"", b"what?\r\n"])
 def test_a_server_that_does_not_let_us_in_was_sent_nothing(greeting: bytes) -> None:
-    [outcome] = asyncio.run(spoken(Spoken(polite, greeting), message(1), timeout_s=0.5))
+    [outcome] = uvloop.run(spoken(Spoken(polite, greeting), message(1), timeout_s=0.5))
 
     assert outcome.kind == "not_sent"
     assert outcome.detail
@@ -233,7 +234,7 @@ def test_an_address_outside_ascii_needs_a_server_that_takes_it(sandbox: Answers)
     one = message(50, recipient="jürgen@mail.example")
 
     assert [o.kind for o in send(sandbox.port, one)] == ["accepted"]
-    [refused] = asyncio.run(spoken(Spoken(polite), one))
+    [refused] = uvloop.run(spoken(Spoken(polite), one))
     assert (refused.kind, refused.permanent) == ("bounced", False)
     assert "SMTPUTF8" in refused.detail
 
@@ -275,4 +276,4 @@ def test_a_server_that_refuses_before_the_end_of_the_content_is_heard() -> None:
                 await gone.wait()
                 await through.close()
 
-    assert asyncio.run(run()) == Outcome("bounced", 552, "5.3.4 too big")
+    assert uvloop.run(run()) == Outcome("bounced", 552, "5.3.4 too big")

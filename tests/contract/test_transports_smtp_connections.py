@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
 from sinks.transports import Message, Outcome
@@ -27,7 +28,7 @@ async def listening(protocol: Callable[[], asyncio.BaseProtocol], **options: Any
 
 def test_connections_are_reused_and_closed_after_so_many_messages() -> None:
     server = Spoken(polite)
-    outcomes = asyncio.run(spoken(server, *map(message, range(7)), messages_per_connection=3))
+    outcomes = uvloop.run(spoken(server, *map(message, range(7)), messages_per_connection=3))
 
     assert {outcome.kind for outcome in outcomes} == {"accepted"}
     assert [sum(line == "DATA" for line in said) for said in server.connections] == [3, 3, 1]
@@ -47,7 +48,7 @@ def test_a_kept_connection_that_the_server_closed_is_replaced_without_losing_the
         return polite(line)
 
     server = Spoken(answer)
-    outcomes = asyncio.run(spoken(server, message(1), message(2)))
+    outcomes = uvloop.run(spoken(server, message(1), message(2)))
 
     assert [outcome.kind for outcome in outcomes] == ["accepted", "accepted"]
     assert [sum(line == "DATA" for line in said) for said in server.connections] == [1, 1]
@@ -65,7 +66,7 @@ def test_a_kept_connection_that_is_lost_after_mail_is_not_tried_again() -> None:
         return polite(line)
 
     server = Spoken(answer)
-    outcomes = asyncio.run(spoken(server, message(1), message(2)))
+    outcomes = uvloop.run(spoken(server, message(1), message(2)))
 
     assert [outcome.kind for outcome in outcomes] == ["accepted", "deferred"]
     assert len(server.connections) == 1
@@ -119,7 +120,7 @@ def test_messages_go_over_tls_with_a_certificate_that_is_trusted(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     one, other = message(1), message(2, size=1 << 20)
-    outcomes, protected = asyncio.run(over_tls(certificate, how, one, other, **LOGIN))
+    outcomes, protected = uvloop.run(over_tls(certificate, how, one, other, **LOGIN))
 
     assert [outcome.kind for outcome in outcomes] == ["accepted", "accepted"]
     assert protected == [True, True]
@@ -127,7 +128,7 @@ def test_messages_go_over_tls_with_a_certificate_that_is_trusted(
 
 @pytest.mark.parametrize("how", ["starttls", "tls"])
 def test_a_certificate_that_is_not_trusted_stops_everything(certificate: Path, how: str) -> None:
-    [outcome], protected = asyncio.run(over_tls(certificate, how, message(1)))
+    [outcome], protected = uvloop.run(over_tls(certificate, how, message(1)))
 
     assert (outcome.kind, protected) == ("not_sent", [])
     assert "certificate" in outcome.detail.lower()
@@ -137,7 +138,7 @@ def test_a_wrong_password_is_not_the_message_s_fault_and_not_repeated(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    [outcome], protected = asyncio.run(
+    [outcome], protected = uvloop.run(
         over_tls(certificate, "starttls", message(1), **(LOGIN | {"password": "no"}))
     )
 
@@ -146,7 +147,7 @@ def test_a_wrong_password_is_not_the_message_s_fault_and_not_repeated(
 
 def test_a_server_without_starttls_is_sent_nothing_in_clear() -> None:
     server = Spoken(polite)
-    [outcome] = asyncio.run(spoken(server, message(1), tls="starttls"))
+    [outcome] = uvloop.run(spoken(server, message(1), tls="starttls"))
 
     assert outcome.kind == "not_sent"
     assert "STARTTLS" in outcome.detail
@@ -155,7 +156,7 @@ def test_a_server_without_starttls_is_sent_nothing_in_clear() -> None:
 
 def test_a_password_is_not_sent_in_clear() -> None:
     server = Spoken(polite)
-    [outcome] = asyncio.run(spoken(server, message(1), **LOGIN))
+    [outcome] = uvloop.run(spoken(server, message(1), **LOGIN))
 
     assert outcome.kind == "not_sent"
     assert "without TLS" in outcome.detail

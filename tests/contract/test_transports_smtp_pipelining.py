@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import pytest
+import uvloop
 
 from sinks.transports import Outcome
 from tests.support.smtp import Spoken, message, polite, sent, spoken, transport
@@ -24,7 +24,7 @@ def first(replies: dict[str, bytes | None]) -> Callable[[str], bytes | None]:
 def test_all_before_the_content_is_said_without_waiting() -> None:
     together = {"MAIL": b"", "RCPT": b"", "DATA": b"250 fine\r\n250 fine\r\n354 go on\r\n"}
     server = offering(lambda said: together.get(said[:4], polite(said)))
-    outcomes = asyncio.run(spoken(server, message(1), message(2), timeout_s=5.0))
+    outcomes = uvloop.run(spoken(server, message(1), message(2), timeout_s=5.0))
 
     assert [outcome.kind for outcome in outcomes] == ["accepted", "accepted"]
     assert len(server.connections) == 1
@@ -62,12 +62,12 @@ def test_a_refusal_is_told_by_the_first_reply_that_is_one_nothing_is_sent_and_th
             assert (outcome.kind, len(server.connections)) == ("accepted", 1)
             await through.close()
 
-    asyncio.run(run())
+    uvloop.run(run())
 
 
 def test_a_recipient_who_may_have_been_taken_gets_no_empty_message() -> None:
     server = offering(first({"RCPT": b"252 perhaps\r\n"}))
-    outcomes = asyncio.run(spoken(server, message(1), message(2)))
+    outcomes = uvloop.run(spoken(server, message(1), message(2)))
 
     assert [outcome.kind for outcome in outcomes] == ["deferred", "accepted"]
     assert (server.messages, len(server.connections)) == (1, 2)
@@ -92,7 +92,7 @@ def test_a_recall_before_the_content_costs_the_connection_and_nothing_of_it_is_s
             await through.close()
             return outcomes
 
-    assert [outcome.kind for outcome in asyncio.run(run())] == ["vetoed", "accepted"]
+    assert [outcome.kind for outcome in uvloop.run(run())] == ["vetoed", "accepted"]
     assert (server.messages, len(server.connections)) == (1, 2)
 
 
@@ -111,7 +111,7 @@ def test_a_kept_connection_that_is_lost_is_replaced_if_nothing_of_the_message_wa
         return None if said.startswith(at) and times == 2 else polite(said)
 
     server = offering(answer)
-    outcomes = asyncio.run(spoken(server, message(1), message(2), connections=1))
+    outcomes = uvloop.run(spoken(server, message(1), message(2), connections=1))
 
     assert [outcome.kind for outcome in outcomes] == ["accepted", kind]
     assert (server.messages, len(server.connections)) == (1 + (kind == "accepted"), connections)
@@ -120,7 +120,7 @@ def test_a_kept_connection_that_is_lost_is_replaced_if_nothing_of_the_message_wa
 @pytest.mark.parametrize("unasked", [b"421 4.4.2 idle for too long\r\n", b"250 again\r\n"])
 def test_what_a_server_says_unasked_is_no_reply_to_what_comes_next(unasked: bytes) -> None:
     server = offering(first({".": b"250 2.0.0 kept\r\n" + unasked}))
-    outcomes = asyncio.run(spoken(server, message(1), message(2), connections=1))
+    outcomes = uvloop.run(spoken(server, message(1), message(2), connections=1))
 
     assert [outcome.kind for outcome in outcomes] == ["accepted", "accepted"]
     assert len(server.connections) == 2

@@ -1,8 +1,7 @@
 """A message of SMTP that is recalled: whatever the step at which that is found, its end is not sent."""
 
-import asyncio
-
 import pytest
+import uvloop
 
 from sinks.transports import Outcome
 from tests.support.smtp import Spoken, message, polite, sent, transport
@@ -40,6 +39,6 @@ def test_a_recall_while_the_server_takes_its_time_stops_the_message_and_not_the_
             assert (before, ends) == (0, 1)
             return outcomes
 
-    assert [outcome.kind for outcome in asyncio.run(run())] == ["vetoed", "accepted"]
+    assert [outcome.kind for outcome in uvloop.run(run())] == ["vetoed", "accepted"]
     assert [line[:4] for line in server.connections[0]] == said
     assert len(server.connections) == connections

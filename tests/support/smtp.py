@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
+import uvloop
+
 from infra.embedded import SandboxServer
 from sinks.transports import Message, Outcome, Transport
 from sinks.transports.smtp import SmtpTransport
@@ -55,7 +57,7 @@ def send(port: int, *messages: Message, **changed: Any) -> list[Outcome]:
         finally:
             await through.close()
 
-    return asyncio.run(run())
+    return uvloop.run(run())
 
 
 class Spoken:

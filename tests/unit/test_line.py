@@ -187,10 +187,10 @@ def test_records_gather_for_longer_where_a_cut_takes_long_but_not_for_ever(
 
     line.buffer("a", Batch.of([record(5 + n) for n in range(9)]))
     assert makes_a_cut_after(1.0)
-    takes(0.12)
+    takes(0.08)
     line.buffer("a", Batch.of([record(14)]))
-    assert not makes_a_cut_after(0.1)
-    assert makes_a_cut_after(0.03)
+    assert not makes_a_cut_after(0.07)
+    assert makes_a_cut_after(0.02)
     takes(5.0)
     line.buffer("a", Batch.of([record(15)]))
     assert makes_a_cut_after(0.0), "it has taken longer than records ever gather"
