@@ -151,10 +151,11 @@ class Pace:
         """A message that had begun never got to the provider: it is no part of the day."""
         self._now.begun = max(0, self._now.begun - 1)
 
-    def hears(self, now: float, what: Heard) -> None:
-        """An answer has come."""
+    def hears(self, now: float, what: Heard) -> bool:
+        """An answer has come; whether it stops the lane."""
         self._turn_day(now)
         at, s = int(now), self._now
+        stops = s.stops
         s.attempts, s.told = s.attempts + 1, s.told + 1
         if what.of_lane:
             s.deferrals, s.refused, s.in_a_row = s.deferrals + 1, s.refused + 1, s.in_a_row + 1
@@ -164,6 +165,7 @@ class Pace:
             if at >= s.stopped_until:  # else it was under way when the lane stopped
                 s.stops = 0
             self._judge(at)
+        return s.stops > stops
 
     def _refused(self, at: int, what: Heard) -> None:
         """After a deferral: stop, slow down at once, or do as the window says."""

@@ -325,18 +325,15 @@ class Sender:
         if outcome.kind in ("not_sent", "vetoed"):
             lane.pace.returns()
         says, kind = self._heard(claim.lane, outcome), _KINDS[outcome.kind]
-        if says is not None and now is not None:
-            stops = lane.pace.standing.stops
-            lane.pace.hears(now, says)
-            if lane.pace.standing.stops > stops:
-                seconds = (lane.pace.standing.stopped_until - now) / 1000
-                _log.warning(
-                    events.LANE_STOPPED,
-                    lane=claim.lane,
-                    seconds=seconds,
-                    code=outcome.code,
-                    error=outcome.detail,
-                )
+        if says is not None and now is not None and lane.pace.hears(now, says):
+            seconds = (lane.pace.standing.stopped_until - now) / 1000
+            _log.warning(
+                events.LANE_STOPPED,
+                lane=claim.lane,
+                seconds=seconds,
+                code=outcome.code,
+                error=outcome.detail,
+            )
         if says is not None and says.of_lane and kind == "bounced":
             kind = "deferred"  # it is the sender who is refused, not the message
         result = Result(

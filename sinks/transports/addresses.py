@@ -31,8 +31,10 @@ def is_mailbox(address: str) -> bool:
 
 def sender_of(content: bytes) -> str | None:
     """Return the address in a message's From header, or None if there is none."""
-    end = _HEADERS_END.search(content)
-    found = _FROM.search(content[: end.start()] if end else content)
+    found = _FROM.match(content)  # as in all that `models.templates` composes
+    if found is None:
+        end = _HEADERS_END.search(content)
+        found = _FROM.search(content[: end.start()] if end else content)
     return found and _sender(found[0])
 
 

@@ -54,13 +54,13 @@ class Wire(asyncio.Protocol):
     async def reply(self, timeout_s: float) -> tuple[int, str]:
         """The next reply, code and text. Raises `Lost`."""
         if not self._replies and not self._why:
-            self._waiter = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(timeout_s, self._fail, "no reply in time")
             try:
-                async with asyncio.timeout(timeout_s):
-                    await self._waiter
-            except TimeoutError as error:
-                raise Lost("no reply in time") from error
+                await self._waiter
             finally:
+                timer.cancel()
                 self._waiter = None
         if not self._replies:
             raise Lost(self._why)
