@@ -160,8 +160,8 @@ def run_decide(settings: Settings) -> None:
 
 def run_deliver(settings: Settings) -> None:
     """Run DELIVER until it is told to stop; does not return."""
-    # libuv looks up names in a pool that the whole process shares, by two threads otherwise: a relay whose
-    # name server is silent would hold up all others.
+    # libuv looks up names in a small pool that the whole process shares: a relay whose name server is silent
+    # would hold up the others.
     os.environ.setdefault("UV_THREADPOOL_SIZE", "32")
     mode.loop.use("uvloop")  # a message is a dozen writes and replies
     _run("deliver", deliver_spec, settings)

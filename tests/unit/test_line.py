@@ -139,13 +139,28 @@ class Quiet:
     def begin(self, partition: int, effects: Any, since: float) -> None: ...
 
 
-def test_a_line_with_effects_lets_records_gather_for_a_moment_unless_a_cut_is_full_or_work_is_left(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = 1000.0
-    monkeypatch.setattr(line_module, "uptime", lambda: clock)
+class Uptime:
+    """The machine's uptime, in seconds."""
+
+    now = 1000.0
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(line: Line, monkeypatch: pytest.MonkeyPatch) -> Uptime:
+    """The clock of a line with effects."""
+    made = Uptime()
+    monkeypatch.setattr(line_module, "uptime", lambda: made.now)
     effects: Any = Quiet()
     line.spec = replace(line.spec, effects=effects)
+    return made
+
+
+def test_a_line_with_effects_lets_records_gather_for_a_moment_unless_a_cut_is_full_or_work_is_left(
+    line: Line, clock: Uptime
+) -> None:
     offset = 5
 
     def arrive(count: int) -> Cut | None:
@@ -160,29 +175,20 @@ def test_a_line_with_effects_lets_records_gather_for_a_moment_unless_a_cut_is_fu
     assert arrive(9) is None
     assert arrive(1) is not None, "full"
     assert arrive(1) is None
-    clock += 0.2
+    clock.passes(0.2)
     assert arrive(0) is not None
     assert arrive(0) is None
     line._more = True  # said by the cut that was handled last
     assert arrive(0) is not None
 
 
-def test_records_gather_for_longer_where_a_cut_takes_long_but_not_for_ever(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = 1000.0
-    monkeypatch.setattr(line_module, "uptime", lambda: clock)
-    effects: Any = Quiet()
-    line.spec = replace(line.spec, effects=effects)
-
+def test_records_gather_for_longer_where_a_cut_takes_long_but_not_for_ever(line: Line, clock: Uptime) -> None:
     def makes_a_cut_after(seconds: float) -> bool:
-        nonlocal clock
-        clock += seconds
+        clock.passes(seconds)
         return line.next_cut(control(2), 0) is not None
 
     def takes(seconds: float) -> None:
-        nonlocal clock
-        clock += seconds
+        clock.passes(seconds)
         line.settled()
 
     line.buffer("a", Batch.of([record(5 + n) for n in range(9)]))
