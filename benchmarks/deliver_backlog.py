@@ -36,6 +36,7 @@ _EXPIRY_S: Final = 200.0
 _PATIENCE_S: Final = 600.0
 _LOOK_EVERY_S: Final = 0.25
 _MOST_MB: Final = 500
+_LEAST_SHARE: Final = 0.98  # of its rate, that the second lane goes at
 
 
 @dataclass
@@ -113,12 +114,15 @@ def show(phases: list[Phase]) -> None:
         title=f"deliver: {MESSAGES:,} messages at once for one lane",
     )
     for phase in phases:
-        row = (f"{phase.seconds:,.0f}", f"{phase.most_mb:,.0f}", f"{phase.others_per_s:,.0f}/s")
+        row = (f"{phase.seconds:,.0f}", f"{phase.most_mb:,.0f}", f"{phase.others_per_s:,.1f}/s")
         table.add_row(phase.name, *row)
     console = Console()
     console.print(table)
     most = max(phase.most_mb for phase in phases)
     console.print(f"{most:,.0f} MB at most, {_MOST_MB} promised: {'met' if most <= _MOST_MB else 'missed'}")
+    share = min(phase.others_per_s for phase in phases[1:]) / _RATE  # once it has started
+    met = "met" if share >= _LEAST_SHARE else "missed"
+    console.print(f"second lane at {share:.1%} of its rate, {_LEAST_SHARE:.0%} promised: {met}")
     results.write(
         "deliver-backlog",
         {"machine": results.machine(), "messages": MESSAGES, "phases": [asdict(phase) for phase in phases]},

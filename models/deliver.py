@@ -184,7 +184,7 @@ class Delivering:
         longest = command["released_at"] + self.lanes.of(command["lane"]).expiry
         row["released_at"] = command["released_at"]
         row["expires_at"] = min(command["expires_at"], longest)
-        row["decision"] = uuid.UUID(command["decision_id"]).bytes
+        row["decision"] = bytes.fromhex(command["decision_id"].replace("-", ""))
         row["recipient"] = command["recipient_id"].encode()
         row["model"] = (command["model"] or "").encode()
         for name in ("campaign", "template", "lane"):

@@ -111,7 +111,8 @@ class Lanes(Strict):
         Each identity has the rate to itself. What waits in a part that is no more hardly goes.
         """
         lane = LaneName.of(name)
-        whole = self.lane.get(str(replace(lane, part=0))) or self.lane.get(lane.provider) or self.default
+        unsplit = replace(lane, part=0) if lane.part else lane
+        whole = self.lane.get(str(unsplit)) or self.lane.get(lane.provider) or self.default
         part = whole.part()
         if lane.part < whole.parts:
             return part

@@ -4,6 +4,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Annotated, Final
 
 from pydantic import AfterValidator
@@ -35,6 +36,7 @@ class LaneName:
     part: int = 0
 
     @classmethod
+    @lru_cache(10_000)  # a message's lane is asked for often, and there are few
     def of(cls, text: str) -> "LaneName":
         """What a written name says; one that is not written so is a provider's."""
         found = _LANE.fullmatch(text)

@@ -22,9 +22,9 @@ _READY: Final = struct.Struct(">q")  # when it expires; the key follows
 _LATER: Final = struct.Struct(">qqI")  # when it may go, when it expires, number of its queue; the key follows
 
 
-def marks_of(row: np.void) -> Marks:
-    """What a dispatch is held by."""
-    return _marks(*(row[name] for name in Marks._fields))
+def marks_of(rows: np.ndarray) -> list[Marks]:
+    """What each dispatch is held by."""
+    return [*map(_marks, *(rows[name].tolist() for name in Marks._fields))]
 
 
 @lru_cache(10_000)  # few differ, and those of many messages are kept once
@@ -133,10 +133,10 @@ class DispatchStore:
     def _index(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
         states = rows["state"]
         self.claimed.update(keys[i] for i in np.flatnonzero(states == State.CLAIMED).tolist())
-        for i in np.flatnonzero(states == State.WAITING).tolist():
-            among, entry = self._place(keys[i], rows[i])
+        waiting = np.flatnonzero(states == State.WAITING)
+        for lane, among, entry in self._places([keys[i] for i in waiting.tolist()], rows[waiting]):
             among.add(entry)
-            self.backlog[rows[i]["lane"].decode()] += 1
+            self.backlog[lane] += 1
 
     def _forget(self, keys: Sequence[bytes]) -> None:
         """Take keys out of the index, as long as their rows are still those that were indexed."""
@@ -144,21 +144,24 @@ class DispatchStore:
         slots = self._rows.find(keys)
         known = np.flatnonzero(slots != UNKNOWN)
         rows = self._rows.gather(slots[known])
-        for i in np.flatnonzero(rows["state"] == State.WAITING).tolist():
-            among, entry = self._place(keys[known[i]], rows[i])
+        waiting = rows["state"] == State.WAITING
+        places = self._places([keys[i] for i in known[waiting].tolist()], rows[waiting])
+        for lane, among, entry in places:
             among.remove(entry)
-            self.backlog[rows[i]["lane"].decode()] -= 1
+            self.backlog[lane] -= 1
 
-    def _place(self, key: bytes, row: np.void) -> tuple[SortedList, bytes]:
-        """Where a message that waits stands in the index, and as what."""
-        marks = marks_of(row)
-        number = self._numbers[marks.lane].setdefault(marks, len(self._queues))
-        if number == len(self._queues):
-            self._queues.append(SortedList())
-        expires_at, not_before = max(0, int(row["expires_at"])), int(row["not_before"])
-        if not_before > self._promoted:
-            return self._later, _LATER.pack(not_before, expires_at, number) + key
-        return self._queues[number], _READY.pack(expires_at) + key
+    def _places(self, keys: Sequence[bytes], rows: np.ndarray) -> Iterator[tuple[str, SortedList, bytes]]:
+        """Of each message that waits its lane, where it stands in the index, and as what."""
+        expiries = np.maximum(rows["expires_at"], 0).tolist()
+        columns = zip(keys, marks_of(rows), expiries, rows["not_before"].tolist(), strict=True)
+        for key, marks, expires_at, not_before in columns:
+            number = self._numbers[marks.lane].setdefault(marks, len(self._queues))
+            if number == len(self._queues):
+                self._queues.append(SortedList())
+            if not_before > self._promoted:
+                yield marks.lane, self._later, _LATER.pack(not_before, expires_at, number) + key
+            else:
+                yield marks.lane, self._queues[number], _READY.pack(expires_at) + key
 
     def _promote(self, now: int) -> None:
         self._promoted = max(self._promoted, now)
