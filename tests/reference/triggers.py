@@ -150,15 +150,14 @@ def _answer(work: Work, recipient_id: str, recipient: Recipient, campaign: Campa
     if not may_profile(work, recipient):
         choice = replace(choice, tier="unprofiled")
     drops = campaign.when_capped == "drop" and _capped(work, recipient, campaign, choice.chosen.due_at)
-    reason = _first_gate(work, recipient, campaign) or empty
-    if reason is None and drops:
-        reason = Reason.FREQUENCY_CAP
+    if drops and empty in (None, Reason.LANE_FULL):  # the cap is asked before the room
+        empty = Reason.FREQUENCY_CAP
     return Answer(
         campaign=campaign,
         cause=cause,
         decision=decision,
         arm=arm,
-        reason=reason,
+        reason=_first_gate(work, recipient, campaign) or empty,
         choice=choice,
         worth=campaign.priority * (campaign.value * expected),
         best=candidates[of_all.best],

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from schemas import topics
+from schemas.policy import Contact, Policy
 from schemas.profile import HOUR_MS
 from tests.reference.rules import Reference
 from tests.support.cuts import HOME, PARTITIONS, POLICY, Fast, Planned, World, bodies, for_reference
@@ -83,3 +84,21 @@ def test_what_is_transactional_goes_at_once_all_the_same() -> None:
     owed = _of(decisions, "transactional")
     assert owed
     assert {each["due_at"] // HOUR_MS for each in owed} == {hour}
+
+
+def test_what_drops_when_capped_is_said_to_be_capped_also_where_all_hours_are_full() -> None:
+    asks = POLICY.campaigns[-1].model_copy(update={"when_capped": "drop"})
+    rules = {"purpose": {"mail": {"consent": "opt_in"}}, "cap": [{"most": 1, "window": "60 h"}]}
+    contact = Contact.model_validate({"default_zone": "UTC", "profiling": "opt_out"} | rules)
+    policy = Policy(segments=(), campaigns=(asks,), contact=contact, send_time=POLICY.send_time)
+    world, fast, plain = World(), Fast(policy), Reference(policy, PARTITIONS)
+    consent = Planned(topics.CONSENT.name, WHO[0], 0, {"purpose": "mail", "state": "granted", "version": 1})
+    clicks = Planned(topics.CLICKS.name, WHO[0], 0, CLICK)
+    full = {"other": [world.now // HOUR_MS + ahead for ahead in range(90)]}
+    reasons = []
+    for cut in (world.cut(0, [consent, clicks]), world.cut(30 * HOUR_MS, [clicks], change={"full": full})):
+        handled, expected = fast.handle(cut), plain.handle(for_reference(cut))
+        told = [body["reason"] for _, body in bodies(handled) if "gates" in body and "cause" in body]
+        assert told == [body["reason"] for _, body in expected.audit if body["kind"] == "decision"]
+        reasons += told
+    assert reasons == ["scheduled", "frequency_cap"]
