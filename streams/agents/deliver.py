@@ -34,7 +34,7 @@ from streams.engine.store import UNKNOWN, Store
 APP: Final = "opportune-deliver"
 _RECALLS, _COMMANDS = (topic.name for topic in topics.DISPATCH_SOURCES)
 BEGIN_WITHIN_S: Final = 1.0  # of the wall clock, after the cut: a claim that has not begun then is given back
-# Commands or expiries in a cut. Nothing is sent while it is handled, and buckets hold a tenth of a second's.
+# Commands or expiries in a cut: what they give is written in the event loop, and a bucket holds 0.1 s.
 MOST_AT_ONCE: Final = 500
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _LIMITS: Final = {"recipient_id": 128, "campaign": 63, "template": 63, "lane": 32, "model": 16}

@@ -22,7 +22,7 @@ from faust.types import TP, ConsumerMessage
 
 from streams import events
 from streams.engine.control import ControlReader
-from streams.engine.cut import Cut, Effects, uptime
+from streams.engine.cut import Cut, Effects, Handled, Turn, uptime
 from streams.engine.failpoint import reach
 from streams.engine.feed import Feed
 from streams.engine.journal import Entry
@@ -82,6 +82,7 @@ class CutConsumer(driver.Consumer):
         self._turned_at = 0.0  # of `uptime`; when the last turn was handled
         self.feed = Feed(self.spec.client, self._wake)
         self._committing = ThreadPoolExecutor(_COMMITS_AT_ONCE, "commit")
+        self._handling = ThreadPoolExecutor(1, "handle")  # of lines with effects
         self._sought = 0  # the assignment that was last acted upon
         self._assignments = 0  # grows at every revocation: what was begun before it must not go live after it
 
@@ -199,7 +200,7 @@ class CutConsumer(driver.Consumer):
         effects.release(line.partition)
 
     async def _finish_now(self, line: Line, cut: Cut) -> None:
-        [handled] = self.spec.handler.handle([(cut, line.store)])
+        [handled] = await self._handled([(cut, line.store)])
         line.stage(cut, handled)
         began = time.perf_counter()
         self.metrics.committed(await self._commit_of(line), time.perf_counter() - began)
@@ -314,29 +315,44 @@ class CutConsumer(driver.Consumer):
 
     async def handle(self, cuts: Sequence[Cut]) -> None:
         """Handle the cuts of a turn and commit each off the loop; its line goes on when that is done."""
-        # Of a partition that has moved since the cut was made nothing will be visible.
-        mine = [
-            (line, cut)
-            for cut in cuts
-            if (line := self.lines.get(cut.partition)) is not None and line.in_flight is cut
-        ]
+        mine = [(line, cut) for cut in cuts if (line := self._line_of(cut)) is not None]
         if not mine:
             return
+        work = self._handle(mine)
+        # Faust may cancel its agent meanwhile; whoever takes the lines away waits for what is under way.
+        await (work if self.spec.effects is None else asyncio.shield(self._begin(work)))
+
+    def _line_of(self, cut: Cut) -> Line | None:
+        """The line that made a cut; None if the partition has moved since: nothing of it will be visible."""
+        line = self.lines.get(cut.partition)
+        return line if line is not None and line.in_flight is cut else None
+
+    async def _handle(self, mine: Sequence[tuple[Line, Cut]]) -> None:
         began = time.perf_counter()
         reach(self.spec.role, "before_handle")
+        staged = []
         try:
-            found = self.spec.handler.handle([(cut, line.store) for line, cut in mine])
+            found = await self._handled([(cut, line.store) for line, cut in mine])
             for (line, cut), handled in zip(mine, found, strict=True):
-                line.stage(cut, handled)
-                self._follow(line, cut)
+                if self._line_of(cut) is line:
+                    line.stage(cut, handled)
+                    self._follow(line, cut)
+                    staged.append(line)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a panic of polars is no Exception, and must not stall the line
             end_worker(error)
         self.metrics.handled(time.perf_counter() - began)
         self._turned_at = uptime()
-        for line, _ in mine:
+        for line in staged:
             self._begin(self._finish(line))
+
+    async def _handled(self, turn: Turn) -> list[Handled]:
+        """What a turn gives; of lines with effects in a thread, so that what they began goes on meanwhile."""
+        handle = self.spec.handler.handle
+        if self.spec.effects is None:
+            return handle(turn)
+        return await asyncio.get_running_loop().run_in_executor(self._handling, handle, turn)
 
     def _follow(self, line: Line, cut: Cut) -> None:
         """Handle the planned cuts after `cut` that stand in its transaction."""
@@ -346,10 +362,11 @@ class CutConsumer(driver.Consumer):
             line.stage(planned, handled)
             planned = line.following(planned)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+        return task
 
     async def _finish(self, line: Line) -> None:
         try:
@@ -416,6 +433,7 @@ class CutConsumer(driver.Consumer):
         """Drain, then leave."""
         await super().on_stop()
         await asyncio.to_thread(self.feed.close)
+        self._handling.shutdown(wait=False)
         self._committing.shutdown(wait=False)
         self.control.close()
 
