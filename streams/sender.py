@@ -72,7 +72,7 @@ class _Partition:
 
 
 class Sender:
-    """`Effects` of DELIVER; lives in the event loop, only `prepare` runs in a thread of its own."""
+    """`Effects` of DELIVER; lives in the event loop, but for `prepare` and a feedback's `room`."""
 
     def __init__(
         self,
@@ -121,8 +121,8 @@ class Sender:
             reach("deliver", "before_record")
         results, known.results = known.results, []
         lanes = self._paced(known)
-        asked = product(lanes, (True, False))
-        rooms = {(name, urgent): self._room(known, name, urgent) for name, urgent in asked}
+        kinds = product(lanes, (True, False))
+        rooms = {(name, urgent): self._room(known, name, urgent) for name, urgent in kinds}
 
         def room(lane: str, urgent: bool) -> int:
             # Asked in another thread. One that is not there yet has room from the next cut on.

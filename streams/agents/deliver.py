@@ -54,7 +54,7 @@ class Feedback:
     """What sending gave since the last cut.
 
     `resumed`: a former owner's claims are nobody's now. `room`: how many messages of a lane can be taken up,
-    of urgent ones, or of others.
+    of urgent ones, or of others; asked while the cut is handled, in whatever thread.
     """
 
     resumed: bool

@@ -174,7 +174,7 @@ class CutConsumer(driver.Consumer):
         await self._settle(lines)
 
     async def _settle(self, lines: Mapping[int, Line]) -> None:
-        """Wait until no commit and no take-over is under way, then take in what effects still give."""
+        """Wait until nothing is handled, committed or taken over, then take in what effects still give."""
         if self._under_way:
             await asyncio.wait(set(self._under_way), timeout=_DRAIN_S)
         if self.spec.effects is not None:
@@ -228,12 +228,18 @@ class CutConsumer(driver.Consumer):
             self.spec.effects.observe(control)
         self.metrics.serving(len(self.lines))
         lines = iter(list(self.lines.values()))
-        while self._goes_on(generation) and (some := turns(lines, control)):
+        while self._goes_on(generation) and not self.handles() and (some := turns(lines, control)):
             for cuts in some:
                 if not self._goes_on(generation):
                     return
                 yield self._message(cuts, generation)
         self._end_if_fenced_for_long()
+
+    def handles(self) -> bool:
+        """Whether a turn is being handled in the thread: a cut made meanwhile would age, and hold little."""
+        return self.spec.effects is not None and any(
+            line.in_flight is not None and line.in_flight.number > line.number for line in self.lines.values()
+        )
 
     def _goes_on(self, generation: int) -> bool:
         """Whether the lines are still those of this generation, and may make cuts."""
@@ -315,19 +321,27 @@ class CutConsumer(driver.Consumer):
 
     async def handle(self, cuts: Sequence[Cut]) -> None:
         """Handle the cuts of a turn and commit each off the loop; its line goes on when that is done."""
-        mine = [(line, cut) for cut in cuts if (line := self._line_of(cut)) is not None]
-        if not mine:
-            return
-        work = self._handle(mine)
-        # Faust may cancel its agent meanwhile; whoever takes the lines away waits for what is under way.
-        await (work if self.spec.effects is None else asyncio.shield(self._begin(work)))
+        if self.spec.effects is None:
+            await self._handle(cuts)
+        else:
+            # Faust may cancel its agent meanwhile; whoever takes the lines away waits for what is under way.
+            await asyncio.shield(self._begin(self._handle_one_by_one(cuts)))
+
+    async def _handle_one_by_one(self, cuts: Sequence[Cut]) -> None:
+        """Handle cuts that gain nothing from each other's company: each commits as soon as it can."""
+        for cut in cuts:
+            await self._handle([cut])
+        self._news.set()
 
     def _line_of(self, cut: Cut) -> Line | None:
         """The line that made a cut; None if the partition has moved since: nothing of it will be visible."""
         line = self.lines.get(cut.partition)
         return line if line is not None and line.in_flight is cut else None
 
-    async def _handle(self, mine: Sequence[tuple[Line, Cut]]) -> None:
+    async def _handle(self, cuts: Sequence[Cut]) -> None:
+        mine = [(line, cut) for cut in cuts if (line := self._line_of(cut)) is not None]
+        if not mine:
+            return
         began = time.perf_counter()
         reach(self.spec.role, "before_handle")
         staged = []
