@@ -30,7 +30,7 @@ OUTCOMES: Final = Metric(
     "returned.",
 )
 HANDLE_SECONDS: Final = Metric(
-    "opportune_handle_seconds", "histogram", (), "Computing of a turn's cuts, of DELIVER of one cut."
+    "opportune_handle_seconds", "histogram", (), "Computing of a turn's cuts, in the event loop."
 )
 COMMIT_SECONDS: Final = Metric(
     "opportune_commit_seconds", "histogram", (), "Producing and committing a transaction."

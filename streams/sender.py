@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from itertools import product
 from time import time_ns
 from typing import Any, Final
 
@@ -68,11 +67,10 @@ class _Partition:
     draining: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     opening: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # sends that may not have begun yet
-    asked: set[str] = field(default_factory=set)  # lanes that a cut asked for, and were not there
 
 
 class Sender:
-    """`Effects` of DELIVER; lives in the event loop, but for `prepare` and a feedback's `room`."""
+    """`Effects` of DELIVER; lives in the event loop, only `prepare` runs in a thread of its own."""
 
     def __init__(
         self,
@@ -121,25 +119,17 @@ class Sender:
             reach("deliver", "before_record")
         results, known.results = known.results, []
         lanes = self._paced(known)
-        kinds = product(lanes, (True, False))
-        rooms = {(name, urgent): self._room(known, name, urgent) for name, urgent in kinds}
-
-        def room(lane: str, urgent: bool) -> int:
-            # Asked in another thread. One that is not there yet has room from the next cut on.
-            if lane not in lanes:
-                known.asked.add(lane)
-            return rooms.get((lane, urgent), 0)
-
-        return Feedback(resumed is not None, results, room, lanes)
+        return Feedback(
+            resumed is not None, results, lambda lane, urgent: self._room(known, lane, urgent), lanes
+        )
 
     def _paced(self, known: _Partition) -> dict[str, Paced]:
         """How each lane goes now; one that nobody asked for since the take-over stands as it did before."""
         now = self._now()
         lanes = {name: Paced(standing, 0.0, 0) for name, standing in known.learnt.items()}
         if now is not None:
-            for name in (*known.learnt, *known.asked):
+            for name in known.learnt:
                 self._lane(known, name, now)
-            known.asked.clear()
         for name, lane in known.lanes.items():
             tokens = 0 if now is None else lane.pace.most_until(now, now, urgent=True)
             lanes[name] = Paced(lane.pace.standing, lane.pace.rate, tokens)

@@ -34,7 +34,7 @@ from streams.engine.store import UNKNOWN, Store
 APP: Final = "opportune-deliver"
 _RECALLS, _COMMANDS = (topic.name for topic in topics.DISPATCH_SOURCES)
 BEGIN_WITHIN_S: Final = 1.0  # of the wall clock, after the cut: a claim that has not begun then is given back
-# Commands or expiries in a cut: what they give is written in the event loop, and a bucket holds 0.1 s.
+# Commands or expiries in a cut. Nothing is sent while it is handled, and a lane's bucket holds 0.1 s.
 MOST_AT_ONCE: Final = 500
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _LIMITS: Final = {"recipient_id": 128, "campaign": 63, "template": 63, "lane": 32, "model": 16}
@@ -54,7 +54,7 @@ class Feedback:
     """What sending gave since the last cut.
 
     `resumed`: a former owner's claims are nobody's now. `room`: how many messages of a lane can be taken up,
-    of urgent ones, or of others; asked while the cut is handled, in whatever thread.
+    of urgent ones, or of others.
     """
 
     resumed: bool
@@ -81,7 +81,7 @@ class Deliverer:
         self._policy = hashlib.sha256(written.encode()).hexdigest()[:12]
 
     def handle(self, turn: Turn) -> list[Handled]:
-        """Handle the cuts of a turn, one after the other: they are small."""
+        """Handle the cuts of a turn, one after the other; a worker makes turns of one."""
         return [self._handle(cut, table) for cut, table in turn]
 
     def _handle(self, cut: Cut, table: Store) -> Handled:

@@ -22,7 +22,7 @@ from faust.types import TP, ConsumerMessage
 
 from streams import events
 from streams.engine.control import ControlReader
-from streams.engine.cut import Cut, Effects, Handled, Turn, uptime
+from streams.engine.cut import Cut, Effects, uptime
 from streams.engine.failpoint import reach
 from streams.engine.feed import Feed
 from streams.engine.journal import Entry
@@ -82,7 +82,6 @@ class CutConsumer(driver.Consumer):
         self._turned_at = 0.0  # of `uptime`; when the last turn was handled
         self.feed = Feed(self.spec.client, self._wake)
         self._committing = ThreadPoolExecutor(_COMMITS_AT_ONCE, "commit")
-        self._handling = ThreadPoolExecutor(1, "handle")  # of lines with effects
         self._sought = 0  # the assignment that was last acted upon
         self._assignments = 0  # grows at every revocation: what was begun before it must not go live after it
 
@@ -174,7 +173,7 @@ class CutConsumer(driver.Consumer):
         await self._settle(lines)
 
     async def _settle(self, lines: Mapping[int, Line]) -> None:
-        """Wait until nothing is handled, committed or taken over, then take in what effects still give."""
+        """Wait until no commit and no take-over is under way, then take in what effects still give."""
         if self._under_way:
             await asyncio.wait(set(self._under_way), timeout=_DRAIN_S)
         if self.spec.effects is not None:
@@ -200,7 +199,7 @@ class CutConsumer(driver.Consumer):
         effects.release(line.partition)
 
     async def _finish_now(self, line: Line, cut: Cut) -> None:
-        [handled] = await self._handled([(cut, line.store)])
+        [handled] = self.spec.handler.handle([(cut, line.store)])
         line.stage(cut, handled)
         began = time.perf_counter()
         self.metrics.committed(await self._commit_of(line), time.perf_counter() - began)
@@ -228,18 +227,12 @@ class CutConsumer(driver.Consumer):
             self.spec.effects.observe(control)
         self.metrics.serving(len(self.lines))
         lines = iter(list(self.lines.values()))
-        while self._goes_on(generation) and not self.handles() and (some := turns(lines, control)):
+        while self._goes_on(generation) and (some := turns(lines, control)):
             for cuts in some:
                 if not self._goes_on(generation):
                     return
                 yield self._message(cuts, generation)
         self._end_if_fenced_for_long()
-
-    def handles(self) -> bool:
-        """Whether a turn is being handled in the thread: a cut made meanwhile would age, and hold little."""
-        return self.spec.effects is not None and any(
-            line.in_flight is not None and line.in_flight.number > line.number for line in self.lines.values()
-        )
 
     def _goes_on(self, generation: int) -> bool:
         """Whether the lines are still those of this generation, and may make cuts."""
@@ -321,52 +314,29 @@ class CutConsumer(driver.Consumer):
 
     async def handle(self, cuts: Sequence[Cut]) -> None:
         """Handle the cuts of a turn and commit each off the loop; its line goes on when that is done."""
-        if self.spec.effects is None:
-            await self._handle(cuts)
-        else:
-            # Faust may cancel its agent meanwhile; whoever takes the lines away waits for what is under way.
-            await asyncio.shield(self._begin(self._handle_one_by_one(cuts)))
-
-    async def _handle_one_by_one(self, cuts: Sequence[Cut]) -> None:
-        """Handle cuts that gain nothing from each other's company: each commits as soon as it can."""
-        for cut in cuts:
-            await self._handle([cut])
-        self._news.set()
-
-    def _line_of(self, cut: Cut) -> Line | None:
-        """The line that made a cut; None if the partition has moved since: nothing of it will be visible."""
-        line = self.lines.get(cut.partition)
-        return line if line is not None and line.in_flight is cut else None
-
-    async def _handle(self, cuts: Sequence[Cut]) -> None:
-        mine = [(line, cut) for cut in cuts if (line := self._line_of(cut)) is not None]
+        # Of a partition that has moved since the cut was made nothing will be visible.
+        mine = [
+            (line, cut)
+            for cut in cuts
+            if (line := self.lines.get(cut.partition)) is not None and line.in_flight is cut
+        ]
         if not mine:
             return
         began = time.perf_counter()
         reach(self.spec.role, "before_handle")
-        staged = []
         try:
-            found = await self._handled([(cut, line.store) for line, cut in mine])
+            found = self.spec.handler.handle([(cut, line.store) for line, cut in mine])
             for (line, cut), handled in zip(mine, found, strict=True):
-                if self._line_of(cut) is line:
-                    line.stage(cut, handled)
-                    self._follow(line, cut)
-                    staged.append(line)
+                line.stage(cut, handled)
+                self._follow(line, cut)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a panic of polars is no Exception, and must not stall the line
             end_worker(error)
         self.metrics.handled(time.perf_counter() - began)
         self._turned_at = uptime()
-        for line in staged:
+        for line, _ in mine:
             self._begin(self._finish(line))
-
-    async def _handled(self, turn: Turn) -> list[Handled]:
-        """What a turn gives; of lines with effects in a thread, so that what they began goes on meanwhile."""
-        handle = self.spec.handler.handle
-        if self.spec.effects is None:
-            return handle(turn)
-        return await asyncio.get_running_loop().run_in_executor(self._handling, handle, turn)
 
     def _follow(self, line: Line, cut: Cut) -> None:
         """Handle the planned cuts after `cut` that stand in its transaction."""
@@ -376,11 +346,10 @@ class CutConsumer(driver.Consumer):
             line.stage(planned, handled)
             planned = line.following(planned)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        return task
 
     async def _finish(self, line: Line) -> None:
         try:
@@ -447,7 +416,6 @@ class CutConsumer(driver.Consumer):
         """Drain, then leave."""
         await super().on_stop()
         await asyncio.to_thread(self.feed.close)
-        self._handling.shutdown(wait=False)
         self._committing.shutdown(wait=False)
         self.control.close()
 

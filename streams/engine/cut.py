@@ -91,8 +91,7 @@ class Handler(Protocol):
     def handle(self, turn: Turn) -> list[Handled]:
         """Handle the cuts of a turn; what one gives does not depend on which others are handled with it.
 
-        Of lines with effects in a thread, while those go on in the event loop, and again where the partition
-        moves meanwhile. Any exception ends the worker: nothing of the cuts is visible then.
+        Any exception ends the worker: nothing of the cuts is visible then.
         """
         ...
 

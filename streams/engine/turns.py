@@ -15,13 +15,16 @@ FULL: Final = 4000  # records
 def turns(lines: Iterator[Line], control: Control) -> list[list[Cut]]:
     """Cuts of the next lines, until there is enough for a turn; those of one moment together.
 
-    Alone are a large cut, for which the others would wait, and a planned one, which many more follow.
+    Alone are a large cut, for which the others would wait, a planned one, which many more follow, and one of
+    a line with effects: those go on between two turns.
     """
     found: defaultdict[tuple[int, int | None], list[Cut]] = defaultdict(list)
     records, wall = 0, time.time_ns() // 1_000_000
     for line in lines:
         cut = line.next_cut(control, wall)
         if cut is not None:
+            if line.spec.effects is not None:
+                return [[cut]]
             size = sum(map(len, cut.records.values()))
             alone = cut.plan_id is not None or size >= FULL
             found[cut.now, cut.partition if alone else None].append(cut)

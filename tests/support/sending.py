@@ -65,12 +65,6 @@ def sender(
     )
 
 
-def room(of: Sender, lane: str) -> int:
-    """How many messages of a lane that a cut has asked for can be taken up."""
-    of.feedback(0, None).room(lane, False)
-    return of.feedback(0, None).room(lane, False)
-
-
 async def results(of: Sender, count: int) -> dict[str, Result]:
     """What comes back, once so many have."""
     found: dict[str, Result] = {}

@@ -7,9 +7,8 @@ committed stays, and so does what the server has.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
-from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from models.order import Ranks
@@ -36,7 +35,7 @@ _TICK_S = 0.02
 _FETCHED = 2000  # records of one topic's partition at a time
 _TARGET_S = 0.05
 # What work costs on one core: about what was measured, and the same in every run.
-_ROW_S, _OUTPUT_S = 45e-6, 5e-6  # of handling a cut, beside the event loop
+_ROW_S, _OUTPUT_S = 45e-6, 5e-6  # of handling a cut, while which the event loop stands still
 _COMMIT_S, _WRITTEN_S = 0.008, 8e-6  # of a transaction, and each record that it writes
 
 _worker: ContextVar[Worker | None] = ContextVar("worker", default=None)
@@ -109,7 +108,6 @@ class Worker:
             layouts=dispatch.LAYOUTS,
         )
         self._finishing: dict[int, asyncio.Task[None]] = {}
-        self._thread = asyncio.Lock()  # one cut is handled at a time
         self.begin(self._run())
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -164,14 +162,11 @@ class Worker:
         if finishing := self._finishing.get(partition):
             await finishing
         if not line.fenced:
-            if line.in_flight is not None:  # made, and perhaps being handled for nothing
-                await self._handle(line, line.in_flight)
-                await self._finish(line)
             line.drain()
             assert await self.sender.drain(line.partition, 10.0)
             cut = line.next_cut(self.cluster.control, self.cluster.time.ms)
             if cut is not None:
-                await self._handle(line, cut)
+                self._handle([(line, cut)])
                 await self._finish(line)
         line.released = True
         self.sender.release(partition)
@@ -186,11 +181,13 @@ class Worker:
             self.sender.observe(control)
             lines = iter(list(self.lines.values()))
             while some := turns(lines, control):
-                for cut in chain.from_iterable(some):
+                for cuts in some:
                     reach("deliver", "before_handle")
-                    of = self.lines.get(cut.partition)
-                    if of is not None and of.in_flight is cut and await self._handle(of, cut):
-                        self._finishing[cut.partition] = self.begin(self._finish(of))
+                    self._handle([(self.lines[cut.partition], cut) for cut in cuts])
+                    for cut in cuts:
+                        line = self.lines[cut.partition]
+                        self._finishing[cut.partition] = self.begin(self._finish(line))
+                    await asyncio.sleep(0)  # what is due goes on between two turns
 
     def _fetch(self, line: Line) -> None:
         fetched = False
@@ -209,18 +206,13 @@ class Worker:
         if fetched:
             reach("deliver", "after_fetch")
 
-    async def _handle(self, line: Line, cut: Cut) -> bool:
-        """Handle a cut; whether it is staged: not if the partition was given up meanwhile."""
-        owned = self.lines.get(cut.partition) is line
-        async with self._thread:
-            [handled] = self.spec.handler.handle([(cut, line.store)])
-            await asyncio.sleep(_ROW_S * len(handled.keys) + _OUTPUT_S * len(handled.outputs))
-        if owned and self.lines.get(cut.partition) is not line:
-            return False
-        line.stage(cut, handled)
-        for watch in self.cluster.watches:
-            watch(cut)
-        return True
+    def _handle(self, some: Sequence[tuple[Line, Cut]]) -> None:
+        found = self.spec.handler.handle([(cut, line.store) for line, cut in some])
+        for (line, cut), handled in zip(some, found, strict=True):
+            self.cluster.time.spend(_ROW_S * len(handled.keys) + _OUTPUT_S * len(handled.outputs))
+            line.stage(cut, handled)
+            for watch in self.cluster.watches:
+                watch(cut)
 
     async def _finish(self, line: Line) -> None:
         staged = line._staged

@@ -22,7 +22,7 @@ from streams.engine.cut import uptime
 from streams.rendering import Renderer, load_templates
 from streams.sending_lane import Prepared
 from streams.worker import load_policy, policy_folder
-from tests.support.sending import Scripted, claim, prepare, results, room, run, sender
+from tests.support.sending import Scripted, claim, prepare, results, run, sender
 
 
 def test_what_is_claimed_goes_and_its_outcome_comes_back() -> None:
@@ -127,15 +127,18 @@ def test_a_lane_whose_server_is_away_rests_and_the_others_go_on() -> None:
         of.begin(0, [claim("a", "down"), claim("b", "up")], uptime())
         found = await results(of, 2)
         assert {name: result.kind for name, result in found.items()} == {"a": "returned", "b": "delivered"}
-        assert (room(of, "down"), room(of, "up") > 0) == (0, True)
+        room = of.feedback(0, None).room
+        assert (room("down", False), room("up", False) > 0) == (0, True)
 
     run(story())
 
 
 def test_a_slow_lane_has_room_only_shortly_before_its_bucket_opens() -> None:
     async def story() -> None:
-        assert room(sender(Scripted(), "6/hr"), "gmail") == 0, "the bucket of a new owner is empty"
-        assert room(sender(Scripted(), "20/s", connections=20), "gmail") == 10, "half a second's"
+        room = sender(Scripted(), "6/hr").feedback(0, None).room
+        assert room("gmail", False) == 0, "the bucket of a new owner is empty"
+        quick = sender(Scripted(), "20/s", connections=20).feedback(0, None).room
+        assert quick("gmail", False) == 10, "half a second's"
 
     run(story())
 
@@ -143,21 +146,10 @@ def test_a_slow_lane_has_room_only_shortly_before_its_bucket_opens() -> None:
 def test_a_fast_lane_has_as_much_room_as_it_has_free_connections_and_began_just_now() -> None:
     async def story() -> None:
         of = sender(Scripted(), "100000/s", connections=5)
-        assert room(of, "gmail") == 5
+        assert of.feedback(0, None).room("gmail", False) == 5
         of.begin(0, [claim(str(i)) for i in range(100)], uptime())
         await results(of, 100)
         assert 5 < of.feedback(0, None).room("gmail", False) <= 105
-
-    run(story())
-
-
-def test_a_lane_has_no_room_in_the_cut_that_first_asks_for_it() -> None:
-    async def story() -> None:
-        of = sender(Scripted(), "20/s", connections=20)
-        first = of.feedback(0, None)
-        assert await asyncio.to_thread(first.room, "gmail", False) == 0
-        assert of.feedback(0, None).room("gmail", False) > 0
-        assert first.room("gmail", False) == 0, "what it was when the cut was made"
 
     run(story())
 
@@ -180,7 +172,7 @@ def test_slow_rendering_slows_a_lane_and_does_not_stop_it() -> None:
     async def story() -> None:
         transport = Scripted()
         of = sender(transport, "2000/s", slowly, connections=100)
-        of.begin(0, [claim(str(i)) for i in range(room(of, "gmail"))], uptime())
+        of.begin(0, [claim(str(i)) for i in range(of.feedback(0, None).room("gmail", False))], uptime())
         found = await results(of, 100)
         assert {result.kind for result in found.values()} == {"delivered"}
 

@@ -144,12 +144,12 @@ def test_after_a_stop_one_message_tries_whether_the_provider_takes_any() -> None
     async def story() -> None:
         transport = Scripted()
         of = sender(transport, "1000/s", connections=8)
-        of.feedback(0, told(learnt))
+        feedback = of.feedback(0, told(learnt))
         await asyncio.sleep(0.3)  # until its bucket, empty at first, lets one go
-        assert of.feedback(0, None).room("gmail", False) == 1
+        assert feedback.room("gmail", False) == 1
         of.begin(0, [claim("a")], uptime())
         assert (await results(of, 1))["a"].kind == "delivered"
-        assert of.feedback(0, None).room("gmail", False) > 1
+        assert feedback.room("gmail", False) > 1
 
     run(story())
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Waiting:
     plan: str | None = None
     fenced: bool = False
     in_flight: Cut | None = None
+    spec: Any = field(default_factory=lambda: SimpleNamespace(effects=None))
     buffers: dict[str, Buffer] = field(default_factory=lambda: {"clicks": Buffer()})
 
     def __post_init__(self) -> None:
@@ -70,6 +72,15 @@ def test_a_planned_and_a_large_cut_are_handled_alone_the_light_ones_first() -> N
     assert _partitions(turns(lines, CONTROL)) == [[2]]
     planned = iter(_lines(*(Waiting(partition, 10, plan="history") for partition in range(3))))
     assert _partitions(turns(planned, CONTROL)) == [[0], [1], [2]]
+
+
+def test_a_cut_of_a_line_with_effects_is_made_when_it_is_its_turn_and_handled_alone() -> None:
+    sends = SimpleNamespace(effects=object())
+    first, second = Waiting(0, 10, spec=sends), Waiting(1, 10, spec=sends)
+    lines = iter(_lines(first, second))
+    assert _partitions(turns(lines, CONTROL)) == [[0]]
+    assert second.in_flight is None, "or it would be old by then"
+    assert _partitions(turns(lines, CONTROL)) == [[1]]
 
 
 def test_a_turn_that_is_full_leaves_the_other_lines_to_the_next() -> None:
