@@ -70,10 +70,10 @@ class Settings(MailSettings, BaseSettings):
         Milliseconds.parse("2 min"),
         description="A worker that gets nowhere for this long ends. A commit may take 60 s.",
     )
-    cut_records: int = Field(8000, ge=1, description="Most records of one topic in a cut.")
+    cut_records: int = Field(8000, ge=1, description="Most records of one topic in a cut; DELIVER takes 500.")
     target_latency: Duration = Field(
         Milliseconds.parse("50 ms"),
-        description="A cut takes what it is expected to commit in this time, or more where it is behind.",
+        description="A cut of DECIDE takes what should commit in this time, or more where it is behind.",
     )
     snapshot_every: Duration = Field(
         Milliseconds.parse("10 min"), description="How often a partition's rows are written to disk."

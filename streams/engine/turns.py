@@ -23,12 +23,12 @@ def turns(lines: Iterator[Line], control: Control) -> list[list[Cut]]:
     for line in lines:
         cut = line.next_cut(control, wall)
         if cut is not None:
-            if line.spec.effects is not None:
-                return [[cut]]
             size = sum(map(len, cut.records.values()))
             alone = cut.plan_id is not None or size >= FULL
             found[cut.now, cut.partition if alone else None].append(cut)
             records += size
+            if line.spec.effects is not None:
+                break
         if records >= FULL:
             break
     return [*found.values()]
