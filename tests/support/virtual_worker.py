@@ -180,6 +180,7 @@ class Worker:
                 self._fetch(line)
             control = self.cluster.control
             self.sender.observe(control)
+            # One that was given up meanwhile makes no cut.
             lines = (line for line in list(self.lines.values()) if line.partition in self.lines)
             while some := turns(lines, control):
                 for cuts in some:
