@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import secrets
 import socket
@@ -156,17 +157,29 @@ def exit_status(child: Child) -> int | None:
 
 
 def stop(child: Child, *, patience: float) -> None:
-    """End `child`: SIGTERM, and SIGKILL after `patience` seconds. A process that is not it is left alone."""
+    """End `child`: SIGTERM, and SIGKILL after `patience` seconds. A process that is not it is left alone.
+
+    It has ended when `find` no longer finds it, whether or not whoever started it has asked how it ended: the
+    first process of a container, whose child it may have become, often never does.
+    """
     process = find(child)
     if process is None:
         return
     with contextlib.suppress(psutil.NoSuchProcess):
         process.terminate()
-        try:
-            process.wait(patience)
-        except psutil.TimeoutExpired:
+        if not _await_end(child, patience):
             process.kill()
-            process.wait()
+            _await_end(child, math.inf)
+    exit_status(child)  # asks, if it is ours
+
+
+def _await_end(child: Child, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while find(child) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def await_ready(child: Child, ready: Callable[[], bool], *, seconds: float, every: float = 0.02) -> bool:

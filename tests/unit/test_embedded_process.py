@@ -139,6 +139,30 @@ def test_stopping_twice_is_the_same_as_once(start: Start) -> None:
     assert find(child) is None
 
 
+def test_a_child_is_stopped_though_whoever_started_it_never_asks_how_it_ended(tmp_path: Path) -> None:
+    log = tmp_path / "child.log"
+    code = (
+        "import sys, time; from pathlib import Path; from infra.embedded.process import spawn, write_child\n"
+        f"log, record = Path({str(log)!r}), Path({str(tmp_path / 'record')!r})\n"
+        f"write_child(record, spawn([sys.executable, '-c', {FOREVER!r}, {str(tmp_path)!r}],"
+        f" marker={str(tmp_path)!r}, log=log))\n"
+        "time.sleep(600)"
+    )
+    careless = subprocess.Popen([sys.executable, "-c", code])  # noqa: S603 - our own words
+    try:
+        assert eventually(lambda: "running" in tail(log) and (tmp_path / "record").exists())
+        child = read_child(tmp_path / "record")
+        assert child is not None
+
+        stop(child, patience=60.0)
+
+        assert find(child) is None
+        assert psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
+    finally:
+        careless.kill()
+        careless.wait()
+
+
 def test_a_child_that_was_killed_is_not_found_and_tells_the_signal_each_time(start: Start) -> None:
     child = start(FOREVER)
     os.kill(child.pid, signal.SIGKILL)
