@@ -161,6 +161,8 @@ def test_a_child_is_stopped_though_whoever_started_it_never_asks_how_it_ended(tm
     finally:
         careless.kill()
         careless.wait()
+        if left := read_child(tmp_path / "record"):
+            stop(left, patience=0.0)
 
 
 def test_a_child_that_was_killed_is_not_found_and_tells_the_signal_each_time(start: Start) -> None:
