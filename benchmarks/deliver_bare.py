@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from multiprocessing.connection import Connection
 from typing import Final
@@ -65,16 +66,18 @@ class _Taking:
         return "250 OK"
 
 
-async def _serve(file: str, tell: Connection) -> None:
+async def _serve(file: str, sender: Connection) -> None:
     loop, taking = asyncio.get_running_loop(), _Taking(file)
     server = await loop.create_server(lambda: SMTP(taking, hostname="bare.example", loop=loop), _HOST, 0)
-    tell.send(server.sockets[0].getsockname()[1])
-    await server.serve_forever()
+    sender.send(server.sockets[0].getsockname()[1])
+    with suppress(EOFError):  # the sender has ended, however that came
+        await asyncio.to_thread(sender.recv)
 
 
-def _server(file: str, tell: Connection) -> None:
+def _server(file: str, server: Connection, sender: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what it was forked with would be held up by its loop
-    asyncio.run(_serve(file, tell))
+    server.close()  # the copy that came with the fork: it would hide that the sender's is gone
+    asyncio.run(_serve(file, sender))
 
 
 async def _send(port: int, messages: Iterator[tuple[str, bytes]]) -> None:
@@ -92,9 +95,10 @@ async def _run(connections: int, port: int) -> None:
 def main(connections: int, file: str) -> None:
     """Serve and send."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # or the server would go on
-    hear, tell = multiprocessing.Pipe(duplex=False)
-    multiprocessing.Process(target=_server, args=(file, tell), daemon=True).start()
-    asyncio.run(_run(connections, hear.recv()))
+    server, sender = multiprocessing.Pipe()
+    multiprocessing.Process(target=_server, args=(file, server, sender), daemon=True).start()
+    sender.close()
+    asyncio.run(_run(connections, server.recv()))
 
 
 if __name__ == "__main__":
