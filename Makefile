@@ -28,8 +28,8 @@ test: .venv/.dev ## Run the tests, all but the long fault runs
 
 # Three at a time on two cores: a third of their time they wait for a session to run out, or for a broker.
 faults: .venv/.dev ## Run the fault tests, the long ones too; make faults SEEDS=2 takes others
-	OPPORTUNE_FAULT_SEEDS=$(SEEDS) $(BIN)/pytest -m "faults and alone"
-	OPPORTUNE_FAULT_SEEDS=$(SEEDS) $(BIN)/pytest -m "faults and not alone" --numprocesses 3 --dist loadfile
+	OPPORTUNE_FAULT_SEEDS=$(SEEDS) $(BIN)/pytest tests/faults -m "faults and alone"
+	OPPORTUNE_FAULT_SEEDS=$(SEEDS) $(BIN)/pytest tests/faults -m "faults and not alone" --numprocesses 3 --dist loadfile
 
 soak: .venv/.dev ## Run the other long tests: the demo's stretch, the whole grocery, a hostile year
 	$(BIN)/pytest -m "soak and not faults" --numprocesses 2
