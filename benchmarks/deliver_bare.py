@@ -26,7 +26,7 @@ from schemas.routes import DEFAULT_IDENTITY
 from schemas.settings import Settings
 from sinks.transports import Message
 from sinks.vault.sqlite import SqliteVault
-from streams import worker
+from streams.policy import load_policy, policy_folder
 from streams.rendering import Renderer, load_templates
 from streams.sending_lane import Prepared
 
@@ -36,9 +36,9 @@ _SENDER: Final = "hello@opportune.example"
 
 
 def _rendered(settings: Settings) -> list[Message]:
-    policy = worker.load_policy(settings)
+    policy = load_policy(settings)
     vault = SqliteVault(settings.vault_path, settings.vault_key_path)
-    templates = load_templates(worker.policy_folder(settings), policy)
+    templates = load_templates(policy_folder(settings), policy)
     render = Renderer(vault, templates, settings.identities, {DEFAULT_IDENTITY: None})
     now = time.time_ns() // 1_000_000
     claims = [

@@ -11,11 +11,11 @@ from schemas.settings import Settings
 from streams import cluster, events, logs, reading, warehouse
 from streams.engine.cut import Out
 from streams.engine.kafka import Client
+from streams.policy import load_policy
 from streams.recording.figures import Figures
 from streams.recording.landing import Landing
 from streams.recording.names import ControlledNames, SegmentNames
 from streams.recording.recorder import Recorder
-from streams.worker import load_policy
 
 _FAILED: Final = 70
 

@@ -5,13 +5,11 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, cast
 
 import mode.loop
 import structlog
 
-import infra
 from models.order import Ranks
 from schemas import dispatch, policy_files, topics
 from schemas.policy import Policy, meant
@@ -19,7 +17,7 @@ from schemas.profile import LAYOUTS, ROW
 from schemas.scopes import Scopes
 from schemas.settings import Settings
 from sinks.vault.sqlite import SqliteVault
-from streams import cluster, events, logs, mail, policy_check, serving
+from streams import cluster, events, logs, mail, serving
 from streams.agents import decide, deliver
 from streams.agents.decide import Decider
 from streams.agents.deliver import Deliverer
@@ -32,21 +30,12 @@ from streams.engine.line import Spec
 from streams.engine.rocks_tables import RocksPlace, RocksTables
 from streams.engine.snapshots import FileSnapshots, Place
 from streams.engine.store import SlabStore
+from streams.policy import load_policy, policy_folder
 from streams.rendering import Renderer, load_templates
 from streams.sender import Sender
 
 _log = structlog.get_logger()
 _SWITCH_S: Final = 0.0005
-
-
-def policy_folder(settings: Settings) -> Path:
-    """The deployment's policy folder, or the packaged one."""
-    return settings.policy_dir or Path(infra.__file__).parent / "policy"
-
-
-def load_policy(settings: Settings) -> Policy:
-    """Load what the policy folder says. Raises PolicyError."""
-    return policy_check.load(policy_folder(settings))
 
 
 def decide_spec(settings: Settings, client: Client) -> Spec:

@@ -14,6 +14,7 @@ from streams import cluster, dry_run, serving, worker
 from streams.cli import plots, show
 from streams.cli.replay import bars
 from streams.dry_run import Trial
+from streams.policy import load_policy
 
 _HEIGHT: Final = 10
 _NEEDS: Final = 2
@@ -48,7 +49,7 @@ def try_campaign(
     """
     settings = Settings() if policy is None else Settings(policy_dir=policy)
     client = cluster.connect(settings)
-    rules = worker.load_policy(settings)
+    rules = load_policy(settings)
     dry_run.campaign_of(rules, name)
     spec = worker.decide_spec(settings, client)
     cuts, until = dry_run.total_cuts(spec, settings.partitions)

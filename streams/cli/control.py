@@ -15,12 +15,13 @@ from schemas.profile import HOUR_MS
 from schemas.routes import DEFAULT_IDENTITY, LaneName
 from schemas.scopes import SCOPES, Scope, Scoped, Scopes
 from schemas.settings import Settings
-from streams import cluster, worker
+from streams import cluster
 from streams import control as changing
 from streams.cli import show
 from streams.control import Change, FullHours, ModelChange, ModelIntercept, Pause
 from streams.engine.control import Clock, Control, Deployed
 from streams.engine.kafka import Client
+from streams.policy import policy_folder
 
 _EFFECT: Final = (
     "Each partition makes a cut for it, within about a second where a worker runs, after the one in flight; "
@@ -248,7 +249,7 @@ def _refuse_unknown(of: Scoped | None, client: Client) -> None:
 
 def _known(scope: Scope) -> set[str]:
     """The names that the policy files have for a scope."""
-    folder = worker.policy_folder(Settings())
+    folder = policy_folder(Settings())
     providers = {*policy_files.load_providers(folder).names}
     if scope == "provider":
         return providers

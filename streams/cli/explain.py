@@ -15,11 +15,12 @@ from schemas.policy import Campaign, PolicyError
 from schemas.reasons import Reason
 from schemas.scopes import Marks, Scoped, Scopes
 from schemas.settings import Settings
-from streams import cluster, trail, worker
+from streams import cluster, trail
 from streams import control as changing
 from streams.cli import show
 from streams.engine.control import Control
 from streams.explain import History, Record, Story, history_of, kind_of
+from streams.policy import policy_folder
 
 # Gates print times as UTC milliseconds: thirteen digits from 2001 on, which no count of theirs reaches. A
 # consent's version may, since many apps take the time for it.
@@ -70,7 +71,7 @@ def explain(
         return
     console = show.console()
     try:
-        campaigns = policy_files.load(worker.policy_folder(settings)).campaigns
+        campaigns = policy_files.load(policy_folder(settings)).campaigns
     except PolicyError:  # it is about the past: only which pauses hold what waits is not told then
         campaigns = ()
     tell(console, history, last, changing.current(client), campaigns)

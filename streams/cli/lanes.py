@@ -6,10 +6,11 @@ import typer
 
 from schemas import policy_files
 from schemas.settings import Settings
-from streams import cluster, lane_standings, worker
+from streams import cluster, lane_standings
 from streams import control as changing
 from streams.cli import show
 from streams.lane_standings import LaneStanding
+from streams.policy import policy_folder
 
 _PER: Final = ((1, "s"), (60, "min"), (3600, "hr"))
 
@@ -32,7 +33,7 @@ def lanes(
     if context.invoked_subcommand is not None:
         return
     settings = Settings()
-    setting = policy_files.load_lanes(worker.policy_folder(settings))
+    setting = policy_files.load_lanes(policy_folder(settings))
     client = cluster.connect(settings)
     control, now = changing.current(client), changing.now(client)
     found = lane_standings.standings(client, settings.partitions, setting, control, now)

@@ -10,12 +10,13 @@ from schemas.policy import PolicyError
 from schemas.settings import Settings
 from schemas.units import Milliseconds
 from sinks.clickhouse.client import ClickHouseError
-from streams import cluster, lane_room, lane_standings, warehouse, worker
+from streams import cluster, lane_room, lane_standings, warehouse
 from streams import control as changing
 from streams.cli.control import full_hours
 from streams.cli.lanes import app
 from streams.engine.kafka import Client, KafkaUnavailable
 from streams.lane_room import TrailBehind
+from streams.policy import policy_folder
 from streams.warehouse import Warehouse
 
 _WHO: Final = "lanes publish"
@@ -67,7 +68,7 @@ def _span(every: str) -> float:
 
 
 def _look(settings: Settings, client: Client, house: Warehouse) -> None:
-    folder = worker.policy_folder(settings)
+    folder = policy_folder(settings)
     lanes, campaigns = policy_files.load_lanes(folder), policy_files.load(folder).campaigns
     control, now = changing.current(client), changing.now(client)
     longest = max((int(campaign.expiry) for campaign in campaigns), default=0)

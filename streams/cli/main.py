@@ -3,7 +3,10 @@
 import os
 import sys
 import tomllib
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from itertools import chain
+from typing import Final, NoReturn
 
 # One worker a core is how it scales. Polars' thread pool, read at import, halves the rate of small cuts.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -18,75 +21,61 @@ from rich.markup import escape
 
 from schemas.settings import Settings
 from streams import logs
-from streams.cli import (
-    campaigns,
-    control,
-    dead_letters,
-    demo,
-    explain,
-    lanes,
-    lanes_publish,
-    model,
-    model_guard,
-    model_registry,
-    model_trail,
-    policy,
-    recipients,
-    reconcile,
-    record,
-    replay,
-    report,
-    schemas,
-    segments,
-    simulate,
-    stack,
-    vault,
-    verify,
-)
 
-app = typer.Typer(
-    name="opportune",
-    help="Decides whether, what and when to send to each recipient, sends it paced, and records why.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode="markdown",
-)
-for module in (
-    demo,
-    stack,
-    replay,
-    report,
-    explain,
-    reconcile,
-    record,
-    verify,
-    recipients,
-    vault,
-    dead_letters,
-    control,
-    lanes,
-    lanes_publish,
-    policy,
-    segments,
-    campaigns,
-    model,
-    model_guard,
-    model_registry,
-    model_trail,
-    simulate,
-    schemas,
-):
-    module.register(app)
+# Which modules register a command, or its group. Importing all of them takes a second of CPU, and 40 MB.
+COMMANDS: Final[Mapping[str, Sequence[str]]] = {
+    "demo": ["demo"],
+    "up": ["stack"],
+    "down": ["stack"],
+    "status": ["stack"],
+    "run": ["run"],
+    "replay": ["replay"],
+    "report": ["report"],
+    "explain": ["explain"],
+    "reconcile": ["reconcile"],
+    "migrate": ["record"],
+    "sql": ["record"],
+    "restore-audit": ["record"],
+    "verify": ["verify"],
+    "recipients": ["recipients"],
+    "vault": ["vault"],
+    "dead-letters": ["dead_letters"],
+    "pause": ["control"],
+    "resume": ["control"],
+    "clock": ["control"],
+    "control": ["control"],
+    "lanes": ["lanes", "lanes_publish"],
+    "policy": ["policy"],
+    "segments": ["segments"],
+    "campaigns": ["campaigns"],
+    "model": ["model", "model_guard", "model_registry", "model_trail"],
+    "simulate": ["simulate"],
+    "schemas": ["schemas"],
+}
+
+
+def application(command: str = "") -> typer.Typer:
+    """Return the command line; only what `command` needs of it, if that is a command."""
+    app = typer.Typer(
+        name="opportune",
+        help="Decides whether, what and when to send to each recipient, sends it paced, and records why.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        rich_markup_mode="markdown",
+    )
+    app.callback()(lambda: None)  # or a command that is alone would not be called by its name
+    needed = COMMANDS.get(command) or dict.fromkeys(chain.from_iterable(COMMANDS.values()))
+    for name in needed:
+        import_module(f"streams.cli.{name}").register(app)
+    return app
 
 
 def main() -> None:
     """Run the command; expected errors are one message and exit code 1, not a traceback."""
     logs.configure("warning")  # standard output is the commands' own; workers say what they want to log
     try:
-        app()
-    except stack.EXPECTED as error:
-        _fail(str(error))
+        application(*sys.argv[1:2])()
     except ValidationError as error:
         if error.title != Settings.__name__:
             raise
@@ -100,6 +89,12 @@ def main() -> None:
         _fail(f"settings: {error}; a table is set name by name, such as OPPORTUNE_IDENTITY__NEWS__MAIL_FROM")
     except tomllib.TOMLDecodeError as error:
         _fail(f"opportune.toml, or the file that OPPORTUNE_CONFIG names, is no TOML: {error}")
+    except Exception as error:
+        from streams.cli.expected import EXPECTED  # here, because it imports the whole of the project
+
+        if not isinstance(error, EXPECTED):
+            raise
+        _fail(str(error))
 
 
 def _fail(text: str) -> NoReturn:

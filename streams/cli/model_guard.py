@@ -11,7 +11,7 @@ from models.sendtime.model import HourModel
 from schemas.profile import DAY_MS, HOUR_MS
 from schemas.settings import Settings
 from schemas.units import Milliseconds
-from streams import activity_trail, cluster, model_guard, model_trail, serving, warehouse, worker
+from streams import activity_trail, cluster, model_guard, model_trail, serving, warehouse
 from streams import control as changing
 from streams.cli import show
 from streams.cli.model import app
@@ -20,6 +20,7 @@ from streams.engine.control import Control, Deployed
 from streams.engine.kafka import Client
 from streams.model_guard import ACTIVE, Judged, rewarded
 from streams.model_trail import NothingLogged
+from streams.policy import load_policy
 from streams.warehouse import Warehouse
 
 _WHO = "model guard"
@@ -62,7 +63,7 @@ def guard(
 
 def _correct(settings: Settings, client: Client, house: Warehouse, now: int) -> None:
     """Shift the log-odds of the models in force where they no longer fit."""
-    control, policy = changing.current(client), worker.load_policy(settings)
+    control, policy = changing.current(client), load_policy(settings)
     until = min(now, activity_trail.latest(house))  # what RECORD has not written yet did not fail to happen
     activity, _ = activity_trail.activity_of(
         house, until, activity_trail.HISTORY_DAYS, policy.contact.default_zone

@@ -20,7 +20,6 @@ from streams import (
     model_training,
     serving,
     warehouse,
-    worker,
 )
 from streams import control as changing
 from streams.cli import show
@@ -29,6 +28,7 @@ from streams.cli.model import At, DefaultZone, Recipient, Zone, app, steps
 from streams.event_file import Columns
 from streams.model_registry import Known
 from streams.model_training import Source
+from streams.policy import load_policy
 
 _STEPS: Final = 14
 _EFFECT: Final = (
@@ -117,7 +117,7 @@ def refine(
     key, house = model_registry.signing_key(settings, _note), warehouse.connect(settings)
     artefact = model_registry.registry(settings).get(version)
     model = serving.load(artefact, serving.trusted_keys(settings))
-    default_zone = worker.load_policy(settings).contact.default_zone
+    default_zone = load_policy(settings).contact.default_zone
     with steps("refining", 4) as report:
         report("sends")
         until = changing.now(cluster.connect(settings))

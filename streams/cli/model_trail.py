@@ -9,11 +9,12 @@ from models.off_policy import Estimate
 from models.sendtime.drift import stability, surprise
 from schemas.profile import DAY_MS, HOUR_MS
 from schemas.settings import Settings
-from streams import activity_trail, cluster, model_guard, model_trail, serving, warehouse, worker
+from streams import activity_trail, cluster, model_guard, model_trail, serving, warehouse
 from streams import control as changing
 from streams.cli import show
 from streams.cli.model import app
 from streams.model_trail import NothingLogged, Valued
+from streams.policy import load_policy
 
 _MOVED: Final = 0.2  # of the stability index: the usual mark
 _FAR: Final = 0.5  # of the intercept, in logits; the study's figure
@@ -117,7 +118,7 @@ def drift(days: Days = 14, as_json: Json = False) -> None:
     settings = Settings()
     client, house = cluster.connect(settings), warehouse.connect(settings)
     until, control = changing.now(client), changing.current(client)
-    policy = worker.load_policy(settings)
+    policy = load_policy(settings)
     models = serving.Serving(policy.send_time, lambda: serving.trusted_keys(settings)).models(control)
     activity, _ = activity_trail.activity_of(
         house, until, activity_trail.HISTORY_DAYS, policy.contact.default_zone

@@ -8,8 +8,8 @@ import typer
 from models.features import FEATURES
 from schemas.policy import Contact, Policy
 from schemas.settings import Settings
-from streams import worker
 from streams.cli import show
+from streams.policy import policy_folder
 from streams.policy_check import check as check_folder
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ def check(
     values of a wrong kind, segments and templates that are not there, numbers that are used twice, SQL that
     may not be used. Exit code 1 if there is any.
     """
-    place = folder or worker.policy_folder(Settings())
+    place = folder or policy_folder(Settings())
     files = check_folder(place)
     for problem in files.problems:
         typer.echo(str(problem))

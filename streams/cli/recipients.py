@@ -18,8 +18,8 @@ from streams import cluster, recipients
 from streams import control as changing
 from streams.cli import show
 from streams.engine.kafka import Client
+from streams.policy import policy_folder
 from streams.recipients import Imported
-from streams.worker import policy_folder
 
 _app = typer.Typer(no_args_is_help=True, help="Who is behind the recipient ids: addresses and attributes.")
 

@@ -19,8 +19,8 @@ from streams.cli import show as showing
 from streams.cli.show import many, moment
 from streams.engine.kafka import Client
 from streams.explain import History, UnknownRecipient, history_of
+from streams.policy import policy_folder
 from streams.report import Report, gather
-from streams.worker import policy_folder
 
 
 def report(

@@ -12,11 +12,12 @@ from models.redefinition import Change
 from schemas import topics
 from schemas.policy import Policy
 from schemas.settings import Settings
-from streams import cluster, policy_check, segment_plan, warehouse, worker
+from streams import cluster, policy_check, segment_plan, warehouse
 from streams import control as changing
 from streams.cli import show
 from streams.cli.control import Why, who
 from streams.engine.control import Control
+from streams.policy import policy_folder
 from streams.segment_plan import Movement, Plan, kind, planned
 
 Folder = Annotated[
@@ -132,7 +133,7 @@ def show_segments() -> None:
 
 def _checked(folder: Path | None) -> tuple[Policy, Path]:
     """The policy of a folder, and where that is; any problem ends the command."""
-    place = folder or worker.policy_folder(Settings())
+    place = folder or policy_folder(Settings())
     files = policy_check.check(place)
     for problem in files.problems:
         typer.echo(str(problem))

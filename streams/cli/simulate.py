@@ -19,8 +19,8 @@ from schemas import policy_files
 from schemas.profile import MINUTE_MS
 from schemas.replies import Replies
 from schemas.settings import Settings
-from streams import worker
 from streams.cli import plots, show, stack
+from streams.policy import policy_folder
 from streams.simulator import smtp
 from streams.simulator.compare import Assumed, By, Figures, compare, sweep
 from streams.simulator.demand import Outcome
@@ -74,7 +74,7 @@ def simulate(
     if swept and real:
         raise typer.BadParameter("one at a time", param_hint="--sweep / --real")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # or what was started would go on
-    rules = worker.policy_folder(Settings())
+    rules = policy_folder(Settings())
     replies = policy_files.load_replies(rules)
     console = show.console()
     with Progress(console=Console(stderr=True), transient=True) as progress:

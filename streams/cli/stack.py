@@ -1,73 +1,18 @@
-"""`opportune up | down | status | run`: what runs on this machine."""
+"""`opportune up | down | status`: what runs on this machine."""
 
 import os
-import signal
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra.embedded import ClickHouseServer, EmbeddedError, KafkaServer, SandboxServer, Server
-from models.sendtime.activity import TooFew
-from models.sendtime.model import ModelRefused
-from schemas.policy import PolicyError
-from schemas.settings import NoConfig, Settings
-from sinks.clickhouse.client import ClickHouseError
-from sinks.key_files import KeyFileRefused
-from sinks.registry import RegistryError
-from sinks.vault import VaultError
+from infra.embedded import ClickHouseServer, KafkaServer, SandboxServer, Server
+from schemas.settings import Settings
 from streams import cluster, mail, warehouse
-from streams.dead_letters import NoLetter
-from streams.engine.kafka import KafkaUnavailable
-from streams.engine.sealed import NotReplayable
-from streams.event_file import BadEvents
-from streams.explain import UnknownRecipient
-from streams.lane_room import TrailBehind
-from streams.mail import NoRelay, NoSandbox
-from streams.model_registry import NothingBefore
-from streams.model_trail import NothingLogged
-from streams.recording.landing import EverythingRefused
 from streams.replay import workers
-from streams.replay.session import TimeHasPassed
-from streams.replay.workers import WorkerDied
-from streams.restore import RecorderRuns, WouldLose
-from streams.segment_plan import NothingRecorded, NotTheRunning
-
-# Errors that a user can act on; everything else is a bug and shows its traceback.
-EXPECTED = (
-    EmbeddedError,
-    KafkaUnavailable,
-    PolicyError,
-    cluster.PartitionsDiffer,
-    NoConfig,
-    NoLetter,
-    NoRelay,
-    TrailBehind,
-    NoSandbox,
-    VaultError,
-    KeyFileRefused,
-    ClickHouseError,
-    RecorderRuns,
-    EverythingRefused,
-    WouldLose,
-    NotReplayable,
-    UnknownRecipient,
-    NothingBefore,
-    NothingLogged,
-    NothingRecorded,
-    ModelRefused,
-    RegistryError,
-    NotTheRunning,
-    TimeHasPassed,
-    WorkerDied,
-    BadEvents,
-    TooFew,
-)
 
 
 def servers(settings: Settings, console: Console | None = None) -> list[Server[Any]]:
@@ -149,6 +94,8 @@ def status() -> None:
 
 def _answers(ask: Callable[[], object]) -> str:
     """Why a server that is set by address does not answer; empty if it does."""
+    from streams.cli.expected import EXPECTED  # here, because it imports the whole of the project
+
     try:
         ask()
     except EXPECTED as error:
@@ -156,38 +103,7 @@ def _answers(ask: Callable[[], object]) -> str:
     return ""
 
 
-def run(
-    role: Annotated[
-        Literal["decide", "deliver", "record", "all"],
-        typer.Argument(help="Which role to run; all: one worker of each, as children of this command."),
-    ],
-) -> None:
-    """Run a worker of a role until it is stopped.
-
-    SIGTERM or Ctrl-C drains it: what is in flight is finished and written down. A second one ends it at once.
-    """
-    settings = Settings()
-    if role == "all":
-        _run_all(settings)
-        return
-    from streams import record, worker
-
-    {"decide": worker.run_decide, "deliver": worker.run_deliver, "record": record.run}[role](settings)
-
-
-def _run_all(settings: Settings) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    roles = {"deliver": 1, "decide": 1, "record": 1}
-    console = Console()
-    with suppress(KeyboardInterrupt), workers.running(settings, roles) as running:
-        console.print(f"One worker each of {', '.join(roles)} runs; their logs: {settings.state_dir}/workers")
-        while True:
-            running.check()
-            time.sleep(0.5)
-    console.print("All workers have ended.")
-
-
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (up, down, status, run):
+    for command in (up, down, status):
         app.command()(command)

@@ -7,11 +7,11 @@ from schemas.settings import Settings
 from sinks.clickhouse import migrate
 from streams import facts, warehouse
 from streams.engine.kafka import Client
+from streams.policy import load_policy
 from streams.reconcile import Report, compare
 from streams.reconciling.recorded import Recorded, sums_of
 from streams.recording import progress
 from streams.warehouse import NoClickHouse, Warehouse
-from streams.worker import load_policy
 
 
 def reconcile(client: Client, settings: Settings, on_topic: Callable[[str], object]) -> Report:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from streams.cli import demo
+from streams.policy import load_policy
 from streams.replay import completejourney, session
-from streams.worker import load_policy
 from tests.support import stack as stacks
 from tests.support.pipeline import differences
 

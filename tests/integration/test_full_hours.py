@@ -12,8 +12,8 @@ import pytest
 from schemas import topics
 from schemas.profile import HOUR_MS
 from streams import control as changing
+from streams.policy import load_policy
 from streams.replay import completejourney, session
-from streams.worker import load_policy
 from tests.support import oracle, pipeline, whole
 from tests.support import record as support
 from tests.support import stack as stacks

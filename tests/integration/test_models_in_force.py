@@ -22,9 +22,9 @@ from sinks.clickhouse.query import ask
 from streams import control as changing
 from streams.control import ModelChange, ModelIntercept
 from streams.model_registry import change_of
+from streams.policy import load_policy
 from streams.replay import completejourney, session
 from streams.warehouse import Warehouse
-from streams.worker import load_policy
 from tests.support import models, oracle, pipeline
 from tests.support import record as support
 from tests.support import stack as stacks

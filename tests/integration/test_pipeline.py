@@ -15,8 +15,8 @@ from confluent_kafka import Producer
 from schemas import codec, topics
 from streams.engine.control import Clock
 from streams.engine.partitioner import partition_of
+from streams.policy import load_policy
 from streams.replay import load as loading
-from streams.worker import load_policy
 from tests.support import stack as stacks
 from tests.support.pipeline import decoded, differences
 from tests.support.stack import Stack

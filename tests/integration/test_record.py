@@ -27,11 +27,11 @@ from streams.cli import record as commands
 from streams.dead_letters import Choice, DeadLetters
 from streams.engine.cut import Out
 from streams.engine.kafka import read_all
+from streams.policy import load_policy
 from streams.reconciling.recorded import Recorded, compare, sums_of
 from streams.recording import progress
 from streams.recording.batch import Unrecorded
 from streams.warehouse import NoClickHouse, Warehouse
-from streams.worker import load_policy
 from tests.support import record as support
 from tests.support import stack as stacks
 from tests.support.pipeline import rows

@@ -19,8 +19,8 @@ from schemas import topics
 from schemas.profile import LAYOUTS
 from sinks.clickhouse.query import ask
 from streams.engine.control import Clock
+from streams.policy import load_policy
 from streams.warehouse import Warehouse
-from streams.worker import load_policy
 from tests.support import oracle, pipeline
 from tests.support import record as support
 from tests.support import stack as stacks

@@ -8,10 +8,10 @@ import pytest
 
 from schemas import policy_files
 from schemas.settings import Settings
+from streams.policy import policy_folder
 from streams.simulator import smtp
 from streams.simulator.compare import Figures
 from streams.simulator.smtp import By, Plan
-from streams.worker import policy_folder
 from tests.support import containers
 
 pytestmark = [

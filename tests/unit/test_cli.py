@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from streams.cli.main import COMMANDS, application
 
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -17,6 +20,18 @@ def run(folder: Path, *command: str, **environment: str) -> subprocess.Completed
         timeout=60,
         check=False,
     )
+
+
+def test_each_command_is_there_when_only_its_own_modules_are() -> None:
+    whole = typer.main.get_command(application()).commands  # type: ignore[attr-defined]
+    assert set(whole) == COMMANDS.keys()
+    for name in COMMANDS:
+        assert name in typer.main.get_command(application(name)).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", ["lanes publish", "model guard", "model promote", "model ope"])
+def test_a_group_has_the_commands_of_all_its_modules(tmp_path: Path, command: str) -> None:
+    assert run(tmp_path, *command.split(), "--help").returncode == 0
 
 
 def test_a_setting_of_the_wrong_kind_is_named_with_where_to_set_it(tmp_path: Path) -> None:

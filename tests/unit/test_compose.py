@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from infra.embedded import jars, kafka
 from schemas.settings import Settings
-from streams.cli.main import app
+from streams.cli.main import application
 from streams.replay import workers
 from tests.support import containers, stack
 
@@ -37,7 +37,7 @@ OWN = re.compile(r"(advertised\.)?listener.*|(inter\.broker|controller)\..*|log\
 
 def parse(*arguments: str) -> None:
     """Read a command line as `opportune` does, and run nothing."""
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(application())
     context = command.make_context("opportune", list(arguments))
     name, found, rest = command.resolve_command(context, list(arguments))
     found.make_context(name, rest, parent=context)

@@ -19,7 +19,7 @@ from schemas.settings import Settings
 from sinks.key_files import KeyFileRefused
 from sinks.transports.dkim import SIGNED, Signer, load_key
 from streams import mail
-from streams.cli.stack import EXPECTED
+from streams.cli.expected import EXPECTED
 from tests.support.signing import DOMAIN, ED25519, RSA, SELECTOR, SIGNERS, record, verifies, write_key
 
 AT = 1_700_000_000_999

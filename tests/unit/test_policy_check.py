@@ -11,7 +11,7 @@ import infra
 from models.features import FEATURES
 from schemas import policy_files
 from schemas.policy import PolicyError
-from streams.cli.main import app
+from streams.cli.main import application
 from streams.policy_check import check, load
 
 PACKAGED = Path(infra.__file__).parent / "policy"
@@ -228,20 +228,20 @@ def test_a_worker_refuses_with_the_same_lines(folder: Path) -> None:
 
 def test_the_command_prints_a_line_for_each_problem_and_fails(folder: Path) -> None:
     edit(folder / "contact.toml", '"21:00"', '"21:30"')
-    done = CliRunner().invoke(app, ["policy", "check", str(folder)])
+    done = CliRunner().invoke(application("policy"), ["policy", "check", str(folder)])
     assert done.exit_code == 1
     assert done.output.startswith(f"{folder}/contact.toml:27:21: quiet.default.from")
 
 
 def test_the_command_shows_what_a_right_policy_says(folder: Path) -> None:
-    done = CliRunner().invoke(app, ["policy", "check", str(folder)])
+    done = CliRunner().invoke(application("policy"), ["policy", "check", str(folder)])
     assert done.exit_code == 0
     assert "hours_since_purchase >= 504" in done.output
     assert f"policy {policy_files.load(folder).digest}." in done.output
 
 
 def test_the_features_are_listed_with_their_meaning() -> None:
-    done = CliRunner().invoke(app, ["policy", "features"])
+    done = CliRunner().invoke(application("policy"), ["policy", "features"])
     assert done.exit_code == 0
     for feature in FEATURES.values():
         assert feature.name in done.output

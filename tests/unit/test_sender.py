@@ -19,9 +19,9 @@ from sinks.vault import Contact
 from sinks.vault.sqlite import SqliteVault
 from streams.engine.control import Clock, Control
 from streams.engine.cut import uptime
+from streams.policy import load_policy, policy_folder
 from streams.rendering import Renderer, load_templates
 from streams.sending_lane import Prepared
-from streams.worker import load_policy, policy_folder
 from tests.support.sending import Scripted, claim, prepare, results, run, sender
 
 

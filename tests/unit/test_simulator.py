@@ -13,6 +13,7 @@ from schemas import policy_files
 from schemas.profile import DAY_MS, HOUR_MS
 from schemas.replies import Replies
 from schemas.settings import Settings
+from streams.policy import policy_folder
 from streams.simulator import heedless
 from streams.simulator.compare import Figures, compare, sweep
 from streams.simulator.demand import Demand
@@ -20,7 +21,6 @@ from streams.simulator.parameters import Parameters
 from streams.simulator.provider import Answer, MailboxProvider
 from streams.simulator.run import SENDERS, run
 from streams.simulator.smtp import Plan, virtual
-from streams.worker import policy_folder
 
 ASSUMED = Parameters.assumed()
 DAYS, RECIPIENTS = 6, 20_000
