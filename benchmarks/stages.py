@@ -21,7 +21,8 @@ from rich.table import Table
 from benchmarks import results, rig
 from benchmarks.decide_events import Crowd, Record, Skew
 from models import decide as rules
-from models import deciding, profile, triggers
+from models import profile, triggers
+from models.rounds import Rounds
 from models.segments import Segments
 from models.sendtime.model import HourModel
 from schemas import policy_files, topics
@@ -44,7 +45,7 @@ _PARTITION: Final = 0
 
 _REST: Final = "the rest of the handler"
 # Whose function, its name, and the stage that it is.
-_STAGES: Final[Sequence[tuple[Any, str, str]]] = (
+STAGES: Final[Sequence[tuple[Any, str, str]]] = (
     (intake, "take", "decode and judge"),
     (Decider, "_part", "find and place"),
     (decide, "_gather", "gather"),
@@ -56,7 +57,7 @@ _STAGES: Final[Sequence[tuple[Any, str, str]]] = (
     (triggers, "states", "features after each event"),
     (Segments, "holds", "segments' SQL"),
     (rules, "_transitions", "transitions"),
-    (deciding, "decide", "gates"),
+    (Rounds, "run", "gates"),
     (HourModel, "choose", "send time"),
     (Decider, "_outputs", "encode outputs"),
     (Handled, "apply", "scatter"),
@@ -91,9 +92,9 @@ class Watch:
     @contextmanager
     def wrapping(self) -> Iterator[None]:
         """Wrap the stages' functions, and put them back at the end."""
-        kept = [(owner, name, vars(owner)[name]) for owner, name, _ in _STAGES]
+        kept = [(owner, name, vars(owner)[name]) for owner, name, _ in STAGES]
         try:
-            for owner, name, stage in _STAGES:
+            for owner, name, stage in STAGES:
                 setattr(owner, name, self.timed(stage, vars(owner)[name]))
             yield
         finally:
@@ -113,7 +114,7 @@ def run() -> None:
             count: _sized(producer, cuts(_crowd(count), "even", SIZES[-1]), SIZES[-1])["all"]
             for count in RECIPIENTS
         }
-    stages = [*dict.fromkeys(stage for _, _, stage in _STAGES), _REST, "all"]
+    stages = [*dict.fromkeys(stage for _, _, stage in STAGES), _REST, "all"]
     for stage in stages:
         table.add_row(stage, *(f"{each[stage]:.2f}" for each in found))
     Console().print(table)
@@ -147,7 +148,7 @@ def _sized(transactions: Transactions, made: Iterable[Cut], size: int) -> dict[s
         watch.seconds[_REST] = whole - sum(watch.seconds.values())
         watch.seconds["all"] = whole
         if number >= _WARM_UP:
-            for stage in {*(stage for _, _, stage in _STAGES), _REST, "all"}:
+            for stage in {*(stage for _, _, stage in STAGES), _REST, "all"}:
                 timed[stage].append(watch.seconds[stage] / size * 1e6)
     return {stage: statistics.median(each) for stage, each in timed.items()}
 
