@@ -22,7 +22,7 @@ from rich.markup import escape
 from schemas.settings import Settings
 from streams import logs
 
-# Which modules register a command, or its group. Importing all of them takes a second of CPU, and 40 MB.
+# Which modules register a command, or its group. All of them take 2 s of CPU to import, `pause` alone 0.6 s.
 COMMANDS: Final[Mapping[str, Sequence[str]]] = {
     "demo": ["demo"],
     "up": ["stack"],

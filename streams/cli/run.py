@@ -24,15 +24,14 @@ def run(
     settings = Settings()
     if role == "all":
         _run_all(settings)
-        return
-    if role == "record":
+    elif role == "record":
         from streams import record  # here, and so below: each role starts with what it needs
 
         record.run(settings)
-        return
-    from streams import worker
+    else:
+        from streams import worker
 
-    {"decide": worker.run_decide, "deliver": worker.run_deliver}[role](settings)
+        {"decide": worker.run_decide, "deliver": worker.run_deliver}[role](settings)
 
 
 def _run_all(settings: Settings) -> None:

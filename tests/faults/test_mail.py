@@ -90,7 +90,7 @@ def test_where_one_of_two_relays_dies_the_other_takes_over_and_shares_again_late
             mail.await_ended(stack, {each["dispatch_id"] for each in sent})
             taken = mail.mails_in(other.folder).total()
             assert other.up() == second
-            # It is left alone for up to a minute by now: what comes lasts for longer.
+            # It is left alone for about as long as it was away: what comes now lasts for a minute.
             while later and mail.mails_in(other.folder).total() == taken:
                 mail.produce(stack, topics.COMMANDS.name, later[:10])
                 sent, later = sent + later[:10], later[10:]
