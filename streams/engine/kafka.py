@@ -5,7 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from schemas.settings import Settings
 
@@ -16,6 +25,7 @@ _BATCH: Final = 10_000
 _LEADER_CHANGES: Final = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,  # the new leader does not know yet how far its log is replicated
     KafkaError._UNKNOWN_PARTITION,  # of metadata that were asked for while a broker came back
 )
 
@@ -127,6 +137,23 @@ def bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
             return low, high
 
 
+def written_end(client: Client, topic: str, partition: int) -> int:
+    """End of a partition, with what is not yet committed. Raises `KafkaUnavailable`."""
+    admin = AdminClient(client.config())  # by name: what it was asked goes with it when it goes
+    [asked] = admin.list_offsets(
+        {TopicPartition(topic, partition): OffsetSpec.latest()},  # type: ignore[no-untyped-call]
+        isolation_level=IsolationLevel.READ_UNCOMMITTED,
+        request_timeout=_TIMEOUT_S,
+    ).values()
+    try:
+        end = int(asked.result().offset)
+    except KafkaException as error:
+        raise KafkaUnavailable(f"end of {topic}/{partition}: {error}") from error
+    if end < 0:  # of a broker that stays silent librdkafka tells no error
+        raise KafkaUnavailable(f"end of {topic}/{partition}: no answer")
+    return end
+
+
 def read_batches(
     consumer: Consumer, topic: str, partition: int, start: int = OFFSET_BEGINNING
 ) -> Iterator[list[Message]]:
@@ -147,7 +174,9 @@ def read_batches(
                 found.append(message)
                 ended |= (message.offset() or 0) + 1 >= end
             elif error.code() == KafkaError._PARTITION_EOF:
-                ended = True  # behind the last record there may be markers
+                # Behind the last record there may be markers. Before `end`, it is the end of a leader that is
+                # new and does not know yet how far its log is stable; the real one is told when it does.
+                ended |= (message.offset() or 0) >= end
             else:
                 raise KafkaUnavailable(f"reading {topic}/{partition}: {error}")
         if found:

@@ -15,7 +15,7 @@ from schemas.layouts import Layouts
 from schemas.topics import DAY_MS
 from streams import events
 from streams.engine import journal, snapshot_file
-from streams.engine.kafka import Client, bounds
+from streams.engine.kafka import Client, KafkaUnavailable, bounds, written_end
 from streams.engine.snapshot import Rows, Snapshot
 from streams.engine.snapshot_file import SUFFIX, UNFINISHED, Header, Unfit
 from streams.engine.store import Frozen, SlabStore
@@ -24,6 +24,8 @@ from streams.engine.topic import topic_id
 _log = structlog.get_logger()
 _NEWEST: Final = 2  # are kept; of earlier ones one a day
 _FREEZE_WITHIN_S: Final = 30.0
+_DECIDED_WITHIN_S: Final = 30.0
+_ASK_EVERY_S: Final = 0.05
 _AFTER_FAILURE_MS: Final = 60_000
 
 
@@ -192,12 +194,22 @@ class FileSnapshots:
         """Changelog offset before which every record is in the rows of any line at a cut, and that cut.
 
         Asked in this order: had a newer owner written rows before the offset, the journal would tell its
-        cut, and the line of the former owner, who may not know yet, never gets there.
+        cut, and the line of the former owner, who may not know yet, never gets there. A transaction becomes
+        stable in one partition before the other: what the journal holds undecided is waited for.
+
+        Raises `KafkaUnavailable`, also where it stays undecided for `_DECIDED_WITHIN_S`.
         """
-        consumer = self._place.client.reader()
+        place, deadline = self._place, time.monotonic() + _DECIDED_WITHIN_S
+        consumer = place.client.reader()
         try:
-            _, offset = bounds(consumer, self._place.changelog, partition)
-            last = journal.last_entry(consumer, self._place.journal, partition)
+            _, offset = bounds(consumer, place.changelog, partition)
+            written = written_end(place.client, place.journal, partition)
+            while bounds(consumer, place.journal, partition)[1] < written:
+                if time.monotonic() > deadline:
+                    why = f"has a transaction that did not end in {_DECIDED_WITHIN_S:.0f} s"
+                    raise KafkaUnavailable(f"{place.journal}/{partition} {why}")
+                time.sleep(_ASK_EVERY_S)
+            last = journal.last_entry(consumer, place.journal, partition)
         finally:
             consumer.close()
         return offset, last[0].number if last else 0
