@@ -29,7 +29,7 @@ from streams.agents.decide import APP
 COMMIT_S: Final = 1.0
 OURS: Final = "opportune"
 RECIPIENTS: Final = 100_000
-_EVENTS: Final = 2_500_000
+_EVENTS: Final = 3_500_000
 _NEVER: Final = [1 << 62] * rig.PARTITIONS
 _NOT_YET: Final = -(1 << 62)  # so far has no feed to be ahead: consent comes first
 
