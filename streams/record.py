@@ -27,7 +27,7 @@ def run(settings: Settings) -> None:
 
     Raises
     ------
-    NoKafka, NoClickHouse, ClickHouseError, PolicyError, PartitionsDiffer
+    NoKafka, NoClickHouse, ClickHouseError, PolicyError, PartitionsDiffer, PortTaken
         It could not start.
     """
     logs.configure(settings.log_level)

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import socket
 import sys
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -33,6 +32,7 @@ from streams.engine.store import SlabStore
 from streams.policy import load_policy, policy_folder
 from streams.rendering import Renderer, load_templates
 from streams.sender import Sender
+from streams.web import listen
 
 _log = structlog.get_logger()
 _SWITCH_S: Final = 0.0005
@@ -162,17 +162,17 @@ def _run(role: str, spec_of: Callable[[Settings, Client], Spec], settings: Setti
     client = cluster.connect(settings)
     spec = spec_of(settings, client)
     cluster.create_topics(client, settings)
-    web_port = settings.web_port or _free_port()
+    web = listen(settings)
     name = settings.worker_id or str(os.getpid())
     datadir = settings.state_dir / "workers" / role / name
     datadir.mkdir(parents=True, exist_ok=True)
-    app = engine.build(spec, settings, web_port, datadir)
+    app = engine.build(spec, settings, web, datadir)
     if isinstance(spec.snapshots, FileSnapshots):
         spec.snapshots.tell = cast(CutTransport, app.transport).metrics.snapshot
     _log.info(
         events.WORKER_STARTED,
         policy=spec.handler.policy(Control()),
-        web_port=web_port,
+        web_port=web.getsockname()[1],
         worker_id=settings.worker_id,
     )
     _hold_up_little()
@@ -189,9 +189,3 @@ def _hold_up_little() -> None:
     gc.freeze()
     # A commit wants the interpreter for a moment, at its begin and at its end, while the next cuts compute.
     sys.setswitchinterval(_SWITCH_S)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

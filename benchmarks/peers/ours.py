@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.state_handler import STATE, Counting
-from infra.embedded.process import choose_ports
 from schemas import topics
 from schemas.settings import Settings
 from streams import logs, worker
@@ -15,6 +14,7 @@ from streams.engine import app as engine
 from streams.engine.kafka import Client
 from streams.engine.snapshot import NoSnapshots
 from streams.engine.store import SlabStore
+from streams.web import listen
 
 
 def main(group: str, commit_s: float, datadir: Path) -> None:
@@ -32,7 +32,7 @@ def main(group: str, commit_s: float, datadir: Path) -> None:
         snapshots=NoSnapshots(),  # which are of profiles' layouts
         layouts=None,
     )
-    app = engine.build(spec, settings, choose_ports({"web": None})["web"], datadir)
+    app = engine.build(spec, settings, listen(settings), datadir)
     app.conf.broker_commit_interval = commit_s
     running: Any = app.Worker(loglevel="info", quiet=True, redirect_stdouts=False, override_logging=False)
     running.execute_from_commandline()

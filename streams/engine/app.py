@@ -1,6 +1,7 @@
 """The Faust app of a role: one agent over all source topics, whose events are turns of cuts."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from streams.engine.health import Health
 from streams.engine.inspection import Inspection, Signs
 from streams.engine.line import Spec
 from streams.engine.watchdog import Watchdog
+from streams.engine.web import HeldWeb
 
 _MAX_FETCH_BYTES = 1 << 10  # the feed fetches; this is for what slips through before Faust is told so
 _ENDS_EVERY_S: Final = 5.0
@@ -38,8 +40,8 @@ class CutApp(faust.App):
         self.watchdog.stop()
 
 
-def build(spec: Spec, settings: Settings, web_port: int, datadir: Path) -> CutApp:
-    """Make the app of a role.
+def build(spec: Spec, settings: Settings, web: socket.socket, datadir: Path) -> CutApp:
+    """Make the app of a role; its web server is on the socket `web`, which listens.
 
     The settings are those that FAUST's own table and commit machinery does not need: no standbys, no
     declared topics, no leader topic; offsets out of range are errors.
@@ -63,12 +65,13 @@ def build(spec: Spec, settings: Settings, web_port: int, datadir: Path) -> CutAp
         stream_recovery_delay=0.0,
         web_bind=settings.web_bind,
         stream_wait_empty=True,  # drain before leaving
-        web_port=web_port,
+        web_port=web.getsockname()[1],
         datadir=datadir,
         loghandlers=[],
     )
     transport = CutTransport(spec, app.conf.broker_consumer, app)
     app.transport = transport
+    app.web = HeldWeb(app, web)
     app.signs = Signs()
     ends = Ends(spec.client, min(_ENDS_EVERY_S, settings.watchdog_s / 10))
     inspection = Inspection(app, app.signs, ends)

@@ -13,6 +13,7 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from schemas import metrics
 from streams.engine.health import Health
 from streams.metrics import Registry
+from streams.web import PortTaken
 
 
 class _Silent(WSGIRequestHandler):
@@ -40,7 +41,7 @@ class Figures:
 
         A recorder whose loop does not turn for `patience_s` seconds is taken for dead.
 
-        Returns the port. Raises OSError if it is taken.
+        Returns the port. Raises `PortTaken`.
         """
         figures = make_wsgi_app(self._registry.collectors)
 
@@ -54,7 +55,10 @@ class Figures:
             start(f"{health.status} {phrase}", [("Content-Type", "application/json")])
             return [json.dumps(health.body()).encode()]
 
-        server = make_server(bind, port, answer, ThreadingWSGIServer, _Silent)
+        try:
+            server = make_server(bind, port, answer, ThreadingWSGIServer, _Silent)
+        except OSError as error:
+            raise PortTaken(bind, port, error) from error
         threading.Thread(target=server.serve_forever, name="web", daemon=True).start()
         return int(server.server_port)
 

@@ -86,6 +86,12 @@ LISTED: Final = (
         "gives the aiokafka consumer, which is paused, told of life, and commits for lag tools",
     ),
     Listed(
+        "faust.web.drivers.aiohttp:Web._runner",
+        "0.15.3",
+        "f1a9a55ebe1d2f58",
+        "HeldWeb serves through it on a socket of its own, as start_server does; stop_server ends it",
+    ),
+    Listed(
         "mode.services:Service._stopped",
         "0.7.1",
         "097693a1ec1eaca4",

@@ -5,6 +5,7 @@ Run as `python -m tests.support.cut_worker` with the environment of `tests.suppo
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Sequence
 from typing import Any, Final
@@ -103,7 +104,7 @@ def main() -> None:
         lambda: SlabStore(ROW),
     )
     setup.folder.mkdir(parents=True, exist_ok=True)
-    app: Any = engine.build(spec, settings, settings.web_port, setup.folder)
+    app: Any = engine.build(spec, settings, socket.create_server(("127.0.0.1", 0)), setup.folder)
     app.conf.web_enabled = False
     worker: Any = app.Worker(loglevel="info", quiet=True, redirect_stdouts=False, override_logging=False)
     worker.execute_from_commandline()
