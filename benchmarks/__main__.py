@@ -17,6 +17,7 @@ if __name__ == "__main__":
         sys.exit()
     unknown = [name for name in names if name not in SUITES]
     if unknown or not names:
-        sys.exit(f"name a suite, SUITE=…; there are: {', '.join(SUITES)}")
+        wrong = f"there is no suite {unknown[0]}" if unknown else "name a suite, SUITE=…"
+        sys.exit(f"{wrong}; there are: {', '.join(SUITES)}")
     for name in names:
         importlib.import_module(f"benchmarks.{name}").run()

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -18,13 +18,15 @@ from schemas.mail_settings import MailSettings, by_commas
 from schemas.routes import DEFAULT_IDENTITY, IdentityName
 from schemas.units import Duration, Milliseconds
 
+_CONFIG: Final = "opportune.toml"
+
 
 def _cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 class NoConfig(ValueError):
-    """OPPORTUNE_CONFIG names a file that is not there: mend it, or unset it."""
+    """`opportune.toml`, or the file that OPPORTUNE_CONFIG names, is missing or cannot be read: mend it."""
 
 
 class Settings(MailSettings, BaseSettings):
@@ -33,7 +35,7 @@ class Settings(MailSettings, BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="OPPORTUNE_",
         env_nested_delimiter="__",
-        toml_file=os.environ.get("OPPORTUNE_CONFIG", "opportune.toml"),
+        toml_file=os.environ.get("OPPORTUNE_CONFIG", _CONFIG),
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
@@ -192,4 +194,11 @@ class Settings(MailSettings, BaseSettings):
         named = os.environ.get("OPPORTUNE_CONFIG")
         if named is not None and not Path(named).is_file():
             raise NoConfig(f"OPPORTUNE_CONFIG names {named}, which is no file: mend it, or unset it")
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        path = Path(named or _CONFIG)
+        if path.is_dir():  # as a bind mount makes of a file that is missing
+            raise NoConfig(f"{path} is a folder, and should be a file: mend it, or take it away")
+        try:
+            file = TomlConfigSettingsSource(settings_cls)
+        except (OSError, ValueError) as error:  # of bytes that are no text, or no TOML
+            raise NoConfig(f"{path} cannot be read, or is no TOML: {error}") from error
+        return init_settings, env_settings, file

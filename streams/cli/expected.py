@@ -9,7 +9,7 @@ from sinks.clickhouse.client import ClickHouseError
 from sinks.key_files import KeyFileRefused
 from sinks.registry import RegistryError
 from sinks.vault import VaultError
-from streams.cluster import PartitionsDiffer
+from streams.cluster import NoKafka, PartitionsDiffer
 from streams.dead_letters import NoLetter
 from streams.engine.kafka import KafkaUnavailable
 from streams.engine.sealed import NotReplayable
@@ -24,6 +24,7 @@ from streams.replay.session import TimeHasPassed
 from streams.replay.workers import WorkerDied
 from streams.restore import RecorderRuns, WouldLose
 from streams.segment_plan import NothingRecorded, NotTheRunning
+from streams.web import PortTaken
 
 EXPECTED = (
     EmbeddedError,
@@ -51,6 +52,14 @@ EXPECTED = (
     NotTheRunning,
     TimeHasPassed,
     WorkerDied,
+    PortTaken,
     BadEvents,
     TooFew,
 )
+
+
+def told(error: Exception) -> str:
+    """Text of an expected error, and where to look where Kafka is the reason."""
+    if isinstance(error, KafkaUnavailable) and not isinstance(error, NoKafka):
+        return f"{error}; `opportune status` shows which Kafka was asked, and whether it answers"
+    return str(error)

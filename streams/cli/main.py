@@ -2,11 +2,10 @@
 
 import os
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
-from importlib import import_module
+from importlib import import_module, metadata
 from itertools import chain
-from typing import Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
 # One worker a core is how it scales. Polars' thread pool, read at import, halves the rate of small cuts.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -54,6 +53,19 @@ COMMANDS: Final[Mapping[str, Sequence[str]]] = {
 }
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"opportune {metadata.version('opportune')}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Tell the version.", is_eager=True, callback=_tell_version)
+    ] = False,
+) -> None: ...
+
+
 def application(command: str = "") -> typer.Typer:
     """Return the command line; only what `command` needs of it, if that is a command."""
     app = typer.Typer(
@@ -64,7 +76,7 @@ def application(command: str = "") -> typer.Typer:
         add_completion=False,
         rich_markup_mode="markdown",
     )
-    app.callback()(lambda: None)  # or a command that is alone would not be called by its name
+    app.callback()(_root)  # without one, a command that is alone would not be called by its name
     needed = COMMANDS.get(command) or dict.fromkeys(chain.from_iterable(COMMANDS.values()))
     for name in needed:
         import_module(f"streams.cli.{name}").register(app)
@@ -81,20 +93,25 @@ def main() -> None:
             raise
         for problem in error.errors():
             name = ".".join(str(each) for each in problem["loc"] if each != "[key]")
+            why = problem["msg"].removeprefix("Value error, ")
             if not name:
-                _fail(f"settings: {problem['msg'].removeprefix('Value error, ')}")
+                _fail(f"settings: {why}")
+            if (
+                problem["type"] == "extra_forbidden"
+            ):  # the file's: of the environment, others' names are let be
+                from schemas.policy import meant  # here, because it imports much, and so below
+
+                _fail(f"opportune.toml: there is no setting {name}{meant(name, Settings.model_fields)}")
             variable = f"OPPORTUNE_{name.upper().replace('.', '__')}"
-            _fail(f"setting {name} ({variable}, or {name} in opportune.toml): {problem['msg']}")
+            _fail(f"setting {name} ({variable}, or {name} in opportune.toml): {why}")
     except SettingsError as error:
         _fail(f"settings: {error}; a table is set name by name, such as OPPORTUNE_IDENTITY__NEWS__MAIL_FROM")
-    except tomllib.TOMLDecodeError as error:
-        _fail(f"opportune.toml, or the file that OPPORTUNE_CONFIG names, is no TOML: {error}")
     except Exception as error:
-        from streams.cli.expected import EXPECTED  # here, because it imports the whole of the project
+        from streams.cli.expected import EXPECTED, told
 
         if not isinstance(error, EXPECTED):
             raise
-        _fail(str(error))
+        _fail(told(error))
 
 
 def _fail(text: str) -> NoReturn:

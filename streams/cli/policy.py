@@ -38,7 +38,7 @@ def check(
     for problem in files.problems:
         typer.echo(str(problem))
     if files.problems:
-        typer.echo(f"{len(files.problems)} problems in {place}", err=True)
+        typer.echo(f"{show.many(len(files.problems), 'problem')} in {place}", err=True)
         raise typer.Exit(1)
     _print(files.policy(), place)
 

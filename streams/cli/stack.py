@@ -52,9 +52,12 @@ def up() -> None:
 
 def down() -> None:
     """Stop what `up`, `demo` and `simulate --real` started here; data stay."""
-    for settings in (Settings(), apart(Settings(), "demo"), apart(Settings(), "simulator")):
+    console, here = Console(), Settings()
+    if not here.state_dir.exists():
+        console.print(f"There is no {here.state_dir}: nothing was started there.", soft_wrap=True)
+    for settings in (here, apart(here, "demo"), apart(here, "simulator")):
         if settings.state_dir.exists():
-            for each in reversed(servers(settings, Console())):
+            for each in reversed(servers(settings, console)):
                 each.down()
 
 
@@ -88,7 +91,10 @@ def status() -> None:
     for _, state in found:
         if state.reason:
             console.print(f"{state.log}:\n{state.reason}", markup=False, highlight=False)
-    if any(state.health != "ready" for _, state in found) or any(trouble for _, _, trouble in asked):
+    down = any(state.health != "ready" for _, state in found)
+    if down:
+        console.print("`opportune up` starts what is not ready.")
+    if down or any(trouble for _, _, trouble in asked):
         raise typer.Exit(1)
 
 

@@ -30,7 +30,8 @@ def cuts(spec: Spec, partition: int) -> Iterator[tuple[Cut, Entry]]:
         for entry in _entries(spec.client.reader(), spec.journal, partition):
             if before is None and entry.number != 1:
                 raise NotReplayable(
-                    f"the journal of partition {partition} begins at cut {entry.number}, not at 1"
+                    f"the journal of partition {partition} begins at cut {entry.number}, not at 1: "
+                    "retention took what was before; only what Kafka holds from the beginning can be verified"
                 )
             nexts = entry.next_offsets()
             records = {topic: sources[topic].until(nexts[topic]) for topic in spec.sources}
