@@ -5,9 +5,9 @@ Run as `python -m tests.support.cut_worker` with the environment of `tests.suppo
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
@@ -87,7 +87,7 @@ def main() -> None:
         brokers=setup.brokers,
         partitions=setup.partitions,
         worker_id=setup.instance,
-        web_port=1,  # asked for with the name, and never opened
+        web_port=1,  # asked for with the name
         session_timeout_s=6.0,
     )
     logs.configure("info")
@@ -104,7 +104,9 @@ def main() -> None:
         lambda: SlabStore(ROW),
     )
     setup.folder.mkdir(parents=True, exist_ok=True)
-    app: Any = engine.build(spec, settings, socket.create_server(("127.0.0.1", 0)), setup.folder)
+    # A static member keeps its address. Nothing is served there, so that a successor never finds it taken.
+    web: Any = SimpleNamespace(getsockname=lambda: (settings.web_bind, settings.web_port))
+    app: Any = engine.build(spec, settings, web, setup.folder)
     app.conf.web_enabled = False
     worker: Any = app.Worker(loglevel="info", quiet=True, redirect_stdouts=False, override_logging=False)
     worker.execute_from_commandline()
