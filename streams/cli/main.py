@@ -96,12 +96,10 @@ def main() -> None:
             why = problem["msg"].removeprefix("Value error, ")
             if not name:
                 _fail(f"settings: {why}")
-            if (
-                problem["type"] == "extra_forbidden"
-            ):  # the file's: of the environment, others' names are let be
+            if problem["type"] == "extra_forbidden":
                 from schemas.policy import meant  # here, because it imports much, and so below
 
-                _fail(f"opportune.toml: there is no setting {name}{meant(name, Settings.model_fields)}")
+                _fail(f"there is no setting {name}{meant(name, Settings.model_fields)}")
             variable = f"OPPORTUNE_{name.upper().replace('.', '__')}"
             _fail(f"setting {name} ({variable}, or {name} in opportune.toml): {why}")
     except SettingsError as error:

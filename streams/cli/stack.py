@@ -91,10 +91,10 @@ def status() -> None:
     for _, state in found:
         if state.reason:
             console.print(f"{state.log}:\n{state.reason}", markup=False, highlight=False)
-    down = any(state.health != "ready" for _, state in found)
-    if down:
+    not_ready = any(state.health != "ready" for _, state in found)
+    if not_ready:
         console.print("`opportune up` starts what is not ready.")
-    if down or any(trouble for _, _, trouble in asked):
+    if not_ready or any(trouble for _, _, trouble in asked):
         raise typer.Exit(1)
 
 
