@@ -223,14 +223,12 @@ def read_record(path: Path) -> dict[str, Any] | None:
     Raises
     ------
     EmbeddedError
-        The file is not a JSON object, since someone edited it, or cannot be read.
+        The file is not a JSON object; someone edited it.
     """
     try:
         record = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise EmbeddedError(_out_of_reach(path, error)) from error
     except ValueError as error:
         raise EmbeddedError(_unreadable(path, error)) from error
     if not isinstance(record, dict):
@@ -264,25 +262,11 @@ def _unreadable(path: Path, why: object) -> str:
     return f"{path} is not readable ({why}): if its server runs, end it by hand; then delete the file"
 
 
-def _out_of_reach(path: Path, error: OSError) -> str:
-    return f"{path}: {error.strerror}; mend state_dir (OPPORTUNE_STATE_DIR), or who may read and write it"
-
-
 @contextlib.contextmanager
 def locked(path: Path, on_progress: Progress = silent) -> Iterator[None]:
-    """Hold the lock file `path`, waiting for whoever has it; a process that dies gives it back.
-
-    Raises
-    ------
-    EmbeddedError
-        The file cannot be made.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        opened = path.open("w")
-    except OSError as error:
-        raise EmbeddedError(_out_of_reach(path, error)) from error
-    with opened as file:
+    """Hold the lock file `path`, waiting for whoever has it; a process that dies gives it back."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

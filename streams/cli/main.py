@@ -99,11 +99,16 @@ def main() -> None:
             if problem["type"] == "extra_forbidden":
                 from schemas.policy import meant  # here, because it imports much, and so below
 
-                _fail(f"there is no setting {name}{meant(name, Settings.model_fields)}")
+                known = () if "." in name else Settings.model_fields  # a table's own names are others
+                _fail(f"there is no setting {name}{meant(name, known)}")
             variable = f"OPPORTUNE_{name.upper().replace('.', '__')}"
             _fail(f"setting {name} ({variable}, or {name} in opportune.toml): {why}")
     except SettingsError as error:
         _fail(f"settings: {error}; a table is set name by name, such as OPPORTUNE_IDENTITY__NEWS__MAIL_FROM")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}; mend the path, or who may read and write there")
     except Exception as error:
         from streams.cli.expected import EXPECTED, told
 

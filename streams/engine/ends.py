@@ -110,6 +110,8 @@ class Ends:
                     return True
                 if error.code() != KafkaError._PARTITION_EOF:
                     return None
+                if end is not None and (message.offset() or 0) < end:
+                    continue  # a new leader does not know yet how far its log is stable
                 if end is not None:
                     self._bare[topic, partition] = end
                 return False

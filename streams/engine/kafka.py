@@ -1,5 +1,6 @@
 """Plain confluent-kafka clients: configuration, and reading a partition to its stable end."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -159,28 +160,32 @@ def read_batches(
 ) -> Iterator[list[Message]]:
     """Every committed record of one partition from `start` to its stable end as of now, in batches.
 
-    Raises `KafkaUnavailable` on any error; an offset out of range is one.
+    Raises `KafkaUnavailable` on any error; an offset out of range is one, an end that went back another.
     """
     low, end = bounds(consumer, topic, partition)
     if end <= max(low, start):
         return  # asked first, since the end-of-partition event of an empty read may take seconds
     consumer.assign([TopicPartition(topic, partition, start)])
-    ended = False
+    ended, deadline = False, math.inf
     while not ended:
         found = []
         for message in consumer.consume(_BATCH, _POLL_S):
             error = message.error()
             if error is None:
                 found.append(message)
+                deadline = math.inf
                 ended |= (message.offset() or 0) + 1 >= end
             elif error.code() == KafkaError._PARTITION_EOF:
                 # Behind the last record there may be markers. Before `end`, it is the end of a leader that is
                 # new and does not know yet how far its log is stable; the real one is told when it does.
                 ended |= (message.offset() or 0) >= end
+                deadline = time.monotonic() + _TIMEOUT_S
             else:
                 raise KafkaUnavailable(f"reading {topic}/{partition}: {error}")
         if found:
             yield found
+        elif time.monotonic() > deadline:
+            raise KafkaUnavailable(f"{topic}/{partition} ends before {end}, where it ended a moment ago")
 
 
 def read_all(

@@ -199,11 +199,12 @@ class FileSnapshots:
 
         Raises `KafkaUnavailable`, also where it stays undecided for `_DECIDED_WITHIN_S`.
         """
-        place, deadline = self._place, time.monotonic() + _DECIDED_WITHIN_S
+        place = self._place
         consumer = place.client.reader()
         try:
             _, offset = bounds(consumer, place.changelog, partition)
             written = written_end(place.client, place.journal, partition)
+            deadline = time.monotonic() + _DECIDED_WITHIN_S
             while bounds(consumer, place.journal, partition)[1] < written:
                 if time.monotonic() > deadline:
                     why = f"has a transaction that did not end in {_DECIDED_WITHIN_S:.0f} s"

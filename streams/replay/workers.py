@@ -13,7 +13,7 @@ from infra.embedded.process import tail
 from schemas.settings import Settings
 
 KEPT_APART: Final = ("cache_dir", "partitions", "log_level")  # settings that say nothing of a deployment
-_DRAIN_S: Final = 30.0
+_DRAIN_S: Final = 60.0
 
 
 class WorkerDied(RuntimeError):

@@ -51,6 +51,12 @@ def test_the_end_of_a_leader_that_lags_is_not_taken_for_the_end() -> None:
     assert offsets(Scripted([(0, 4)], fetches)) == [0, 1, 2]
 
 
+def test_an_end_that_went_back_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "_TIMEOUT_S", 0.0)
+    with pytest.raises(kafka.KafkaUnavailable, match="journal/0 ends before 4"):
+        offsets(Scripted([(0, 4)], [[record(0), end(1)], []]))
+
+
 def test_markers_behind_the_last_record_end_a_read() -> None:
     assert offsets(Scripted([(0, 4)], [[record(0), record(1)], [end(4)]])) == [0, 1]
     assert offsets(Scripted([(0, 4)], [[record(0)], [end(9)]])) == [0]
