@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from streams.engine.cut import Out
 from streams.engine.failpoint import reach
@@ -116,18 +116,11 @@ class MemoryReader:
     def consume(self, most: int, timeout: float) -> list[Any]:
         found = self._log.read(self._position, most)
         if not found:
-            return [_End()]
+            return [Message(offset=self._log.end, error=KafkaError(KafkaError._PARTITION_EOF))]
         self._position = found[-1].offset + 1
         return [Stored(record) for record in found]
 
     def close(self) -> None: ...
-
-
-class _End:
-    """What tells that a partition has no more records."""
-
-    def error(self) -> KafkaError:
-        return KafkaError(KafkaError._PARTITION_EOF)
 
 
 class MemoryTransactions:
