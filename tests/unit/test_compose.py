@@ -98,8 +98,7 @@ def test_a_worker_keeps_its_address_is_looked_at_and_may_drain(name: str) -> Non
 
     assert worker["hostname"] == environment["OPPORTUNE_WORKER_ID"]
     assert f":{environment['OPPORTUNE_WEB_PORT']}/livez" in worker["healthcheck"]["test"][-1]
-    # Twice: the last cut comes after what the drain waits for.
-    assert worker["stop_grace_period"] == f"{2 * workers._DRAIN_S:.0f}s"
+    assert worker["stop_grace_period"] == f"{workers._DRAIN_S:.0f}s"
     assert worker["restart"] == "unless-stopped"
 
 
