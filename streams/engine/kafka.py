@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -27,8 +27,12 @@ _LEADER_CHANGES: Final = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.OFFSET_NOT_AVAILABLE,  # the new leader does not know yet how far its log is replicated
+    KafkaError.FENCED_LEADER_EPOCH,  # asked with what a broker knew before
+    KafkaError._DESTROY_BROKER,  # asked of a broker that has just left
     KafkaError._UNKNOWN_PARTITION,  # of metadata that were asked for while a broker came back
 )
+
+T = TypeVar("T")
 
 
 class KafkaUnavailable(RuntimeError):
@@ -123,36 +127,42 @@ def bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
 
     Raises `KafkaUnavailable`.
     """
-    deadline = time.monotonic() + _TIMEOUT_S
-    while True:
-        try:
-            low, high = consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), _TIMEOUT_S, cached=False
-            )
-        except (KafkaException, TypeError) as error:
-            code = error.args[0].code() if isinstance(error, KafkaException) else None
-            if code not in _LEADER_CHANGES or time.monotonic() > deadline:
-                raise KafkaUnavailable(f"bounds of {topic}/{partition}: {error}") from error
-            time.sleep(0.1)
-        else:
-            return low, high
+    place = TopicPartition(topic, partition)
+    return _answered(
+        f"bounds of {topic}/{partition}",
+        lambda: consumer.get_watermark_offsets(place, _TIMEOUT_S, cached=False),
+    )
 
 
 def written_end(client: Client, topic: str, partition: int) -> int:
-    """End of a partition, with what is not yet committed. Raises `KafkaUnavailable`."""
-    admin = AdminClient(client.config())  # by name: what it was asked goes with it when it goes
-    [asked] = admin.list_offsets(
-        {TopicPartition(topic, partition): OffsetSpec.latest()},  # type: ignore[no-untyped-call]
-        isolation_level=IsolationLevel.READ_UNCOMMITTED,
-        request_timeout=_TIMEOUT_S,
-    ).values()
-    try:
-        end = int(asked.result().offset)
-    except KafkaException as error:
-        raise KafkaUnavailable(f"end of {topic}/{partition}: {error}") from error
+    """End of a partition, with what is not yet committed. Asks and raises as `bounds`."""
+    place, latest = TopicPartition(topic, partition), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+    def ask() -> int:
+        admin = AdminClient(client.config())  # by name: what it was asked goes with it when it goes
+        [asked] = admin.list_offsets(
+            {place: latest}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_TIMEOUT_S
+        ).values()
+        return int(asked.result().offset)
+
+    end = _answered(f"end of {topic}/{partition}", ask)
     if end < 0:  # of a broker that stays silent librdkafka tells no error
         raise KafkaUnavailable(f"end of {topic}/{partition}: no answer")
     return end
+
+
+def _answered(what: str, ask: Callable[[], T]) -> T:
+    deadline = math.inf
+    while True:
+        try:
+            return ask()
+        except (KafkaException, TypeError) as error:
+            # From the first refusal on: the question before it may have waited long for an answer.
+            deadline = min(deadline, time.monotonic() + _TIMEOUT_S)
+            code = error.args[0].code() if isinstance(error, KafkaException) else None
+            if code not in _LEADER_CHANGES or time.monotonic() > deadline:
+                raise KafkaUnavailable(f"{what}: {error}") from error
+            time.sleep(0.1)
 
 
 def read_batches(
