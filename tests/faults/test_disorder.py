@@ -68,10 +68,11 @@ def test_events_that_come_twice_in_disorder_and_late_are_decided_once(case: Case
     twice = len(sent) - len({(event.topic, event.key, event.fields["event_id"]) for event in sent})
     tallies = [t for entry in decoded(stack.client, topics.JOURNAL.name, PARTITIONS) for t in entry["topics"]]
     assert twice > 20
-    # A cut takes one topic after the other: who did much meanwhile may have more than eight between the two.
-    assert 0.9 * twice < sum(tally["filtered"] for tally in tallies) <= twice
+    # A cut may reach further in one topic than in the other: then more than eight may come between the two.
+    unrecognised = twice - sum(tally["filtered"] for tally in tallies)
+    assert 0 <= unrecognised < 0.1 * twice
     assert sum(tally["late"] for tally in tallies) > 20
-    oracle.assert_decided(stack, case.rules)
+    oracle.assert_decided(stack, case.rules, unrecognised=unrecognised)
 
 
 def _spoilt(value: bytes, number: int) -> tuple[bytes, DeadLetterReason]:
