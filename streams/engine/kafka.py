@@ -32,7 +32,7 @@ _LEADER_CHANGES: Final = (
     KafkaError._UNKNOWN_PARTITION,  # of metadata that were asked for while a broker came back
 )
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class KafkaUnavailable(RuntimeError):
@@ -151,7 +151,7 @@ def written_end(client: Client, topic: str, partition: int) -> int:
     return end
 
 
-def _answered(what: str, ask: Callable[[], T]) -> T:
+def _answered(what: str, ask: Callable[[], _T]) -> _T:
     deadline = math.inf
     while True:
         try:
